@@ -1,0 +1,94 @@
+"""The card that every checkpoint carries: what it is, how it was made, and how to tell that it is whole."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+CARD_FILE = "card.json"
+"""Name of the card among a TorchScript archive's `_extra_files`, and its key in safetensors metadata."""
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+class Task(StrEnum):
+    """What a checkpoint is for."""
+
+    STYLE_TRUNK = "style_trunk"
+    """The network that paints, without any style."""
+    STYLE = "style"
+    """One style: a vector for a trunk."""
+    UPSCALE = "upscale"
+    """An upscaler of one factor."""
+
+
+class CardError(ValueError):
+    """A card is missing, unreadable or contradicts itself."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a checkpoint is. Kept inside the checkpoint, so that loading needs no flags."""
+
+    name: str
+    task: Task
+    architecture: str
+    width: int
+    digest: str
+    """SHA-256 of the weights (`weights_digest`), hexadecimal."""
+    factor: int | None = None
+    """How many times an upscaler enlarges."""
+    norm_size: int | None = None
+    """P, the length of a style's vector (trunks and styles)."""
+    trunk_digest: str | None = None
+    """`digest` of the trunk that a style belongs to."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """The run's settings, steps and duration."""
+    quality: dict[str, float] = field(default_factory=dict)
+    """What was measured of the result."""
+    source: dict[str, str] = field(default_factory=dict)
+    """Title, artist, year and terms of a style's image."""
+
+    def __post_init__(self) -> None:
+        if not NAME_PATTERN.fullmatch(self.name):
+            raise CardError(f"The name {self.name!r} is not 1 to 64 lower-case letters, digits, '-' and '_'.")
+        missing = {
+            Task.STYLE_TRUNK: self.norm_size is None,
+            Task.STYLE: self.norm_size is None or self.trunk_digest is None,
+            Task.UPSCALE: self.factor is None,
+        }
+        if missing[self.task]:
+            raise CardError(f"The card of {self.name!r} lacks a field that a {self.task} needs.")
+
+    def to_json(self) -> str:
+        """The card as JSON text."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "ModelCard":
+        """Reads a card, passing over fields it does not know (a newer version's). Raises `CardError`."""
+        try:
+            fields = json.loads(text)
+            known = {key: fields[key] for key in fields if key in cls.__dataclass_fields__}
+            return cls(**{**known, "task": Task(known["task"])})
+        except CardError:
+            raise
+        except (ValueError, TypeError, KeyError) as error:
+            raise CardError(f"The card cannot be read: {error!r}.") from error
+
+    def verify(self, weights: Mapping[str, bytes]) -> None:
+        """Raises `CardError` unless `weights` are those the card was written for."""
+        if weights_digest(weights.items()) != self.digest:
+            raise CardError(f"The weights of {self.name!r} are not those its card was written for (digest mismatch).")
+
+
+def weights_digest(weights: Iterable[tuple[str, bytes]]) -> str:
+    """SHA-256 over names and little-endian bytes of weights, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, content in sorted(weights):
+        digest.update(f"{name}:{len(content)}:".encode())
+        digest.update(content)
+    return digest.hexdigest()

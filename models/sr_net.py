@@ -1,0 +1,96 @@
+"""Upscalers: networks that enlarge a picture 2, 4 or 8 times."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.layers import conv, upsample_nearest
+
+FACTORS = (2, 4, 8)
+
+
+class BatchNormResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm and a skip. Instance norm would lose the picture's own contrast."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv(channels, channels, 3, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            conv(channels, channels, 3, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Keeps the shape."""
+        body_BCHW: Tensor = self.body(x_BCHW)
+        return x_BCHW + body_BCHW
+
+
+class PaperUpscaler(nn.Module):
+    """The super-resolution network of Johnson et al. 2016: 9x9 in, four residual blocks, enlargements, 9x9 out."""
+
+    def __init__(self, factor: int, width: int = 64, residual_blocks: int = 4) -> None:
+        super().__init__()
+        self.factor = factor
+        self.width = width
+        self.head = conv(3, width, 9)
+        self.blocks = nn.Sequential(*(BatchNormResidualBlock(width) for _ in range(residual_blocks)))
+        self.up = nn.ModuleList(conv(width, width, 3) for _ in range(int(math.log2(factor))))
+        self.out = conv(width, 3, 9)
+
+    def forward(self, low_res_BCHW: Tensor) -> Tensor:
+        """Enlarges sRGB in [0, 1], at least 16 px a side, `factor` times; clamped to [0, 1] unless training."""
+        x_BCHW = self.blocks(torch.relu(self.head(low_res_BCHW)))
+        for layer in self.up:
+            x_BCHW = torch.relu(layer(upsample_nearest(x_BCHW)))
+        high_res_BCHW: Tensor = self.out(x_BCHW)
+        return high_res_BCHW if self.training else high_res_BCHW.clamp(0.0, 1.0)
+
+
+class CompactUpscaler(nn.Module):
+    """Works at low resolution and ends in a pixel shuffle that is added to the bilinear enlargement.
+
+    The shape of SRVGGNetCompact (Wang et al. 2021): 3x3 convolutions with PReLU, no normalisation. The sum with the
+    bilinear enlargement starts training from a sensible picture and keeps the mean colour.
+    """
+
+    def __init__(self, factor: int, width: int = 64, layers: int = 10) -> None:
+        super().__init__()
+        self.factor = factor
+        self.width = width
+        body: list[nn.Module] = []
+        for index in range(layers):
+            body += [conv(3 if index == 0 else width, width, 3), nn.PReLU(width, init=0.1)]
+        self.body = nn.Sequential(*body)
+        self.out = conv(width, 3 * factor * factor, 3)
+        # A tenth of the default scale: the first picture is the bilinear one, not noise.
+        with torch.no_grad():
+            self.out.weight.mul_(0.1)
+            if self.out.bias is not None:
+                self.out.bias.zero_()
+
+    def forward(self, low_res_BCHW: Tensor) -> Tensor:
+        """Enlarges sRGB in [0, 1], at least 16 px a side, `factor` times; clamped to [0, 1] unless training."""
+        detail_BCHW = functional.pixel_shuffle(self.out(self.body(low_res_BCHW)), self.factor)
+        base_BCHW = functional.interpolate(
+            low_res_BCHW, scale_factor=float(self.factor), mode="bilinear", align_corners=False
+        )
+        high_res_BCHW = base_BCHW + detail_BCHW
+        return high_res_BCHW if self.training else high_res_BCHW.clamp(0.0, 1.0)
+
+
+UPSCALERS: dict[str, Callable[[int], nn.Module]] = {"compact": CompactUpscaler, "paper": PaperUpscaler}
+
+
+def build_upscaler(architecture: str, factor: int) -> nn.Module:
+    """The upscaler of that architecture (`compact` or `paper`). Raises `ValueError` for others."""
+    if architecture not in UPSCALERS:
+        raise ValueError(f"No upscaler is called {architecture!r}: choose one of {', '.join(UPSCALERS)}.")
+    if factor not in FACTORS:
+        raise ValueError(f"No upscaler enlarges {factor} times: choose one of {', '.join(map(str, FACTORS))}.")
+    return UPSCALERS[architecture](factor)

@@ -1,0 +1,1 @@
+"""Trains the networks with the perceptual loss: `python -m training.fit`."""

@@ -1,0 +1,73 @@
+"""Files that are written whole or not at all, and the checkpoints from which a run goes on."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.errors import CheckpointError
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a file beside `path`, then moves it there: a reader never sees half of it.
+
+    Raises `CheckpointError` when the disk refuses.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        temporary.chmod(0o644)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"Cannot write {path}: {error}. Is the disk full, or the folder read-only?") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0
+    seconds: float = 0.0
+    """Time spent in steps, over all sittings."""
+    broken_photos: int = 0
+
+
+def save_checkpoint(
+    path: Path, task: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, config: dict[str, Any]
+) -> None:
+    """Writes everything the run needs to go on as if it had not stopped."""
+    state = {
+        "task": {name: value for name, value in task.state_dict().items() if not name.startswith("loss_network.")},
+        "optimizer": optimizer.state_dict(),
+        "progress": vars(progress),
+        "config": config,
+    }
+    write_whole(path, lambda temporary: torch.save(state, temporary))
+
+
+def load_checkpoint(
+    path: Path, task: torch.nn.Module, optimizer: torch.optim.Optimizer, config: dict[str, Any]
+) -> Progress:
+    """Puts a run back where `save_checkpoint` left it. Raises `CheckpointError` if it was another run's."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["config"] != config:
+            raise CheckpointError(f"{path} belongs to a run with other settings: give the same ones, or another --run.")
+        task.load_state_dict(state["task"], strict=False)
+        optimizer.load_state_dict(state["optimizer"])
+        return Progress(**state["progress"])
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+        raise CheckpointError(f"Cannot go on from {path}: {error}.") from error

@@ -1,0 +1,115 @@
+"""The losses of Johnson et al. 2016, and the loss network's weights."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.vgg import LossNetwork
+from training.errors import LossWeightsError
+
+CONTENT_LAYER = "relu2_2"
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+STYLE_IMAGE_SIZE = 512
+"""Longer side in px at which a style image's Gram matrices are taken."""
+
+
+def gram_matrix(features_BCHW: Tensor) -> Tensor:
+    """Correlations between channels (B, C, C), divided by C * H * W. Computed in float32: half overflows."""
+    batch, channels, height, width = features_BCHW.shape
+    flat_BCN = features_BCHW.reshape(batch, channels, height * width).float()
+    scale = (channels * height * width) ** -0.5
+    with torch.autocast(flat_BCN.device.type, enabled=False):
+        flat_BCN = flat_BCN * scale
+        return torch.bmm(flat_BCN, flat_BCN.transpose(1, 2))
+
+
+def style_grams(network: LossNetwork, style_3HW: Tensor) -> dict[str, Tensor]:
+    """Gram matrices (C, C) of a style image at `STYLE_LAYERS`."""
+    with torch.no_grad():
+        features = network(style_3HW[None], STYLE_LAYERS)
+    return {layer: gram_matrix(features[layer])[0] for layer in STYLE_LAYERS}
+
+
+def feature_loss(features_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+    """Feature reconstruction loss (B,): mean squared difference of features."""
+    return (features_BCHW.float() - target_BCHW.float()).square().mean(dim=(1, 2, 3))
+
+
+def style_loss(features: Mapping[str, Tensor], target_grams: Mapping[str, Tensor]) -> Tensor:
+    """Style reconstruction loss (B,): mean squared difference of Gram matrices (B, C, C), summed over layers."""
+    per_layer = [
+        (gram_matrix(features[layer]) - gram_BCC).square().mean(dim=(1, 2)) for layer, gram_BCC in target_grams.items()
+    ]
+    return torch.stack(per_layer).sum(dim=0)
+
+
+def total_variation(picture_BCHW: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels (B,), down plus across."""
+    picture_BCHW = picture_BCHW.float()
+    down_B = (picture_BCHW[:, :, 1:] - picture_BCHW[:, :, :-1]).square().mean(dim=(1, 2, 3))
+    across_B = (picture_BCHW[:, :, :, 1:] - picture_BCHW[:, :, :, :-1]).square().mean(dim=(1, 2, 3))
+    return down_B + across_B
+
+
+def pixel_loss(picture_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+    """Mean absolute difference of pixels (B,), the baseline that blurs."""
+    return (picture_BCHW - target_BCHW).abs().mean(dim=(1, 2, 3))
+
+
+def normalized_feature_loss(
+    features: Mapping[str, Tensor], targets: Mapping[str, Tensor], layers: Sequence[str]
+) -> Tensor:
+    """Squared distance (B,) of features whose channels are scaled to unit length at each position, over `layers`.
+
+    The comparison that LPIPS makes (Zhang et al. 2018) without its learned weights: unlike the plain feature loss it
+    weighs dark and bright regions alike, so flat areas keep their colour.
+    """
+    per_layer = []
+    for layer in layers:
+        difference_BCHW = functional.normalize(features[layer].float(), dim=1) - functional.normalize(
+            targets[layer].float(), dim=1
+        )
+        per_layer.append(difference_BCHW.square().sum(dim=1).mean(dim=(1, 2)))
+    return torch.stack(per_layer).sum(dim=0)
+
+
+def load_loss_network(weights: Path | None) -> LossNetwork:
+    """VGG-16 from a file (safetensors or .pth, torchvision's names) or, without one, through torchvision.
+
+    Raises `LossWeightsError`.
+    """
+    state = _read_weights(weights) if weights else _download_weights()
+    try:
+        return LossNetwork.from_state_dict(state)
+    except (KeyError, RuntimeError) as error:
+        raise LossWeightsError(f"{weights} does not hold torchvision's VGG-16 weights: {error}.") from error
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        raise LossWeightsError(f"Cannot read the loss weights {path}: {error}.") from error
+
+
+def _download_weights() -> Mapping[str, Tensor]:
+    try:
+        # Imported here alone: torchvision's wheel cannot be imported beside a CPU-only torch.
+        from torchvision.models import VGG16_Weights
+
+        state: Mapping[str, Tensor] = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
+        return state
+    except (ImportError, RuntimeError, OSError) as error:
+        raise LossWeightsError(
+            "VGG-16's weights could not be downloaded by torchvision "
+            f"({error}): give a file of them with --loss-weights."
+        ) from error

@@ -1,0 +1,130 @@
+"""What is trained: styles on a trunk, or an upscaler. A task turns crops into losses and shows how far it has come."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.style_net import StyleTrunk
+from models.vgg import LossNetwork
+from training.config import StyleWeights, UpscaleWeights
+from training.losses import (
+    CONTENT_LAYER,
+    STYLE_LAYERS,
+    feature_loss,
+    normalized_feature_loss,
+    pixel_loss,
+    style_grams,
+    style_loss,
+    total_variation,
+)
+
+UPSCALE_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
+
+
+class StyleTask(nn.Module):
+    """Trains style vectors, and the trunk with them unless it is frozen."""
+
+    weight_S: Tensor
+
+    def __init__(
+        self,
+        trunk: StyleTrunk,
+        styles: Mapping[str, Tensor],
+        loss_network: LossNetwork,
+        weights: StyleWeights,
+        style_weights: Mapping[str, float] | None = None,
+        *,
+        train_trunk: bool = True,
+    ) -> None:
+        """`styles`: name to style image (3, H, W); `style_weights`: name to its own style weight."""
+        super().__init__()
+        self.trunk = trunk.requires_grad_(train_trunk)
+        self.norms_SP = nn.Parameter(trunk.neutral_norm().repeat(len(styles), 1))
+        self.loss_network = loss_network
+        self.weights = weights
+        self.names = tuple(styles)
+        own = style_weights or {}
+        self.register_buffer("weight_S", torch.tensor([own.get(name, weights.style) for name in styles]), False)
+        grams = [style_grams(loss_network, image_3HW) for image_3HW in styles.values()]
+        for layer in STYLE_LAYERS:
+            self.register_buffer(f"gram_{layer}_SCC", torch.stack([gram[layer] for gram in grams]), False)
+
+    def paint(self, content_BCHW: Tensor, style_B: Tensor) -> Tensor:
+        """The pictures in the styles of those indices."""
+        painted_BCHW: Tensor = self.trunk(content_BCHW, self.norms_SP[style_B])
+        return painted_BCHW
+
+    def forward(self, content_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
+        """Losses of a step, each a scalar. The sample's number in the run says which style it gets."""
+        style_B = number_B % len(self.names)
+        painted_BCHW = self.paint(content_BCHW, style_B)
+        features = self.loss_network(painted_BCHW, STYLE_LAYERS)
+        with torch.no_grad():
+            content_features = self.loss_network(content_BCHW, (CONTENT_LAYER,))
+        grams = {layer: getattr(self, f"gram_{layer}_SCC")[style_B] for layer in STYLE_LAYERS}
+        content = self.weights.content * feature_loss(features[CONTENT_LAYER], content_features[CONTENT_LAYER]).mean()
+        style = (self.weight_S[style_B] * style_loss(features, grams)).mean()
+        smooth = self.weights.total_variation * total_variation(painted_BCHW).mean()
+        return {"total": content + style + smooth, "content": content, "style": style}
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """How the low-resolution picture of a pair is made."""
+
+    factor: int
+    blur_sigma: float = 0.0
+    """Standard deviation in px of a Gaussian blur before the bicubic reduction; 1.0 in the paper."""
+
+    def __call__(self, high_res_BCHW: Tensor) -> Tensor:
+        """Reduces pictures `factor` times, rounded to the 256 levels that a file would hold."""
+        blurred_BCHW = self._blur(high_res_BCHW) if self.blur_sigma else high_res_BCHW
+        reduced_BCHW = functional.interpolate(
+            blurred_BCHW, scale_factor=1 / self.factor, mode="bicubic", antialias=True, align_corners=False
+        )
+        return (reduced_BCHW.clamp(0, 1) * 255).round() / 255
+
+    def _blur(self, picture_BCHW: Tensor) -> Tensor:
+        radius = int(3 * self.blur_sigma + 0.5)
+        offsets = torch.arange(-radius, radius + 1, dtype=picture_BCHW.dtype, device=picture_BCHW.device)
+        kernel = torch.exp(-0.5 * (offsets / self.blur_sigma) ** 2)
+        kernel_311K = (kernel / kernel.sum()).repeat(3, 1, 1, 1)
+        padded_BCHW = functional.pad(picture_BCHW, (radius,) * 4, mode="reflect")
+        rows_BCHW = functional.conv2d(padded_BCHW, kernel_311K, groups=3)
+        return functional.conv2d(rows_BCHW, kernel_311K.transpose(2, 3), groups=3)
+
+
+class UpscaleTask(nn.Module):
+    """Trains an upscaler on pairs made from the crops."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        degradation: Degradation,
+        loss_network: LossNetwork,
+        weights: UpscaleWeights,
+        layers: Sequence[str] = UPSCALE_LAYERS,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.degradation = degradation
+        self.loss_network = loss_network
+        self.weights = weights
+        self.layers = tuple(layers)
+
+    def forward(self, high_res_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
+        """Losses of a step, each a scalar."""
+        with torch.autocast(high_res_BCHW.device.type, enabled=False):
+            low_res_BCHW = self.degradation(high_res_BCHW)
+        enlarged_BCHW = self.network(low_res_BCHW.contiguous(memory_format=torch.channels_last)).float()
+        pixel = self.weights.pixel * pixel_loss(enlarged_BCHW, high_res_BCHW).mean()
+        if not self.weights.feature:
+            return {"total": pixel, "pixel": pixel, "feature": torch.zeros_like(pixel)}
+        features = self.loss_network(enlarged_BCHW, self.layers)
+        with torch.no_grad():
+            targets = self.loss_network(high_res_BCHW, self.layers)
+        feature = self.weights.feature * normalized_feature_loss(features, targets, self.layers).mean()
+        return {"total": pixel + feature, "pixel": pixel, "feature": feature}

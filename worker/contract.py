@@ -1,0 +1,227 @@
+"""What the service and the workers agree on: jobs, results, events, and every Redis key. Standard library only."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+QUEUE = "impasto"
+"""Name of the RQ queue."""
+
+STYLIZE_TASK = "impasto.stylize"
+UPSCALE_TASK = "impasto.upscale"
+"""Names under which jobs are enqueued. They are names, not import paths: only `worker.consumer` runs them."""
+
+HEARTBEAT_S = 5.0
+"""Seconds between two reports of a worker."""
+WORKER_TTL_S = 15
+"""Seconds without a report after which a worker counts as gone."""
+
+MIN_SIDE = 16
+"""Shortest side in px that the networks take."""
+
+
+class PictureFormat(StrEnum):
+    """File formats that the workers write."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+    AVIF = "avif"
+
+    @property
+    def media_type(self) -> str:
+        """The format's media type, as in `Content-Type`."""
+        return f"image/{self.value}"
+
+
+class JobStatus(StrEnum):
+    """Where a job is."""
+
+    QUEUED = "queued"
+    """Accepted, not yet taken by a worker."""
+    STARTED = "started"
+    """A worker has it."""
+    FINISHED = "finished"
+    """The picture is ready."""
+    FAILED = "failed"
+    """There will be no picture; an `ErrorCode` says why."""
+    CANCELED = "canceled"
+    """The client took it back."""
+
+
+class ErrorCode(StrEnum):
+    """Why a worker could not make a picture."""
+
+    BROKEN_PICTURE = "broken_picture"
+    """The file cannot be decoded: truncated or damaged."""
+    UNKNOWN_STYLE = "unknown_style"
+    """No style of that name is in the worker's zoo."""
+    UNKNOWN_FACTOR = "unknown_factor"
+    """No upscaler of that factor is in the worker's zoo."""
+    TOO_LARGE = "too_large"
+    """The device's memory does not hold the picture."""
+    DEADLINE = "deadline"
+    """The caller's deadline passed before the job was computed."""
+    INPUT_LOST = "input_lost"
+    """The uploaded bytes expired or were evicted before a worker came to the job."""
+    INTERNAL = "internal"
+    """A fault of ours; the worker's log has the details."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every job says, whatever its task."""
+
+    id: str
+    """32 hexadecimal digits; also RQ's job id."""
+    reply_to: str
+    """Channel on which the finished job is announced (`events_channel`)."""
+    submitted_at: float
+    """Seconds since the epoch."""
+    deadline: float
+    """Seconds since the epoch after which nobody waits for the answer."""
+    format: PictureFormat
+    quality: int
+    """1 to 100, for formats that lose something."""
+    result_ttl_s: int
+    """How long the result is kept."""
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """The job as JSON values, for RQ's keyword arguments."""
+        return asdict(self)
+
+    @classmethod
+    def from_kwargs(cls, kwargs: Mapping[str, Any]) -> Self:
+        """Reads a job. Raises `TypeError` or `ValueError` for what `to_kwargs` did not write."""
+        return cls(**{**kwargs, "format": PictureFormat(kwargs["format"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleJob(Job):
+    """Paint a picture."""
+
+    styles: dict[str, float]
+    """Style names and their weights, which sum to 1."""
+    strength: float = 1.0
+    """0: the photo, 1: the painting, in between: a mix of both."""
+    preserve_color: bool = False
+    """Keep the photo's colours and take only the painting's brightness."""
+    size: int | None = None
+    """Longest side in px to reduce the photo to before painting; none keeps its size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleJob(Job):
+    """Enlarge a picture."""
+
+    factor: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What a worker says of a job it has closed; the picture itself lies beside it."""
+
+    status: JobStatus
+    error: ErrorCode | None = None
+    detail: str = ""
+    """A sentence for the client, with an error."""
+    width: int = 0
+    height: int = 0
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    """Milliseconds in `queue`, `decode`, `infer`, `encode`."""
+    model: str = ""
+    """Digest of the weights that made the picture."""
+
+    def to_json(self) -> str:
+        """The result as JSON text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Reads a result. Raises `ValueError`, `TypeError` or `KeyError` for what `to_json` did not write."""
+        fields = json.loads(text)
+        error = fields["error"]
+        return cls(**{**fields, "status": JobStatus(fields["status"]), "error": ErrorCode(error) if error else None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleInfo:
+    """A style that a worker serves."""
+
+    name: str
+    digest: str
+    title: str = ""
+    artist: str = ""
+    year: str = ""
+    terms: str = ""
+    preview: bool = False
+    """Whether `preview_key` holds a picture of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscalerInfo:
+    """An upscaler that a worker serves."""
+
+    name: str
+    factor: int
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerReport:
+    """What a live worker says of itself every `HEARTBEAT_S` seconds."""
+
+    name: str
+    device: str
+    runtime: str
+    styles: tuple[StyleInfo, ...]
+    upscalers: tuple[UpscalerInfo, ...]
+
+    def to_json(self) -> str:
+        """The report as JSON text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Reads a report. Raises `ValueError`, `TypeError` or `KeyError` for what `to_json` did not write."""
+        fields = json.loads(text)
+        styles = tuple(StyleInfo(**style) for style in fields.pop("styles"))
+        upscalers = tuple(UpscalerInfo(**upscaler) for upscaler in fields.pop("upscalers"))
+        return cls(**fields, styles=styles, upscalers=upscalers)
+
+
+RESULT_FIELD = "result"
+PICTURE_FIELD = "picture"
+"""Fields of the hash under `output_key`."""
+
+
+def input_key(job_id: str) -> str:
+    """String: the uploaded bytes. Expires."""
+    return f"impasto:input:{job_id}"
+
+
+def output_key(job_id: str) -> str:
+    """Hash: `RESULT_FIELD` (a `JobResult` as JSON) and, if finished, `PICTURE_FIELD` (bytes). Expires."""
+    return f"impasto:output:{job_id}"
+
+
+def events_channel(service_id: str) -> str:
+    """Channel: ids of closed jobs, for the service process that submitted them."""
+    return f"impasto:events:{service_id}"
+
+
+def workers_key() -> str:
+    """Sorted set: names of workers by the time of their last report."""
+    return "impasto:workers"
+
+
+def worker_key(name: str) -> str:
+    """String: a worker's `WorkerReport` as JSON. Expires after `WORKER_TTL_S`."""
+    return f"impasto:worker:{name}"
+
+
+def preview_key(style_digest: str) -> str:
+    """String: a JPEG that shows the style. Expires some time after the last worker that serves it is gone."""
+    return f"impasto:preview:{style_digest}"
