@@ -11,6 +11,8 @@ from models.layers import conv, upsample_nearest
 
 FACTORS = (2, 4, 8)
 
+_PRELU_SLOPE = 0.1
+
 
 class BatchNormResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch norm and a skip. Instance norm would lose the picture's own contrast."""
@@ -65,14 +67,16 @@ class CompactUpscaler(nn.Module):
         self.width = width
         body: list[nn.Module] = []
         for index in range(layers):
-            body += [conv(3 if index == 0 else width, width, 3), nn.PReLU(width, init=0.1)]
+            body += [conv(3 if index == 0 else width, width, 3), nn.PReLU(width, init=_PRELU_SLOPE)]
         self.body = nn.Sequential(*body)
         self.out = conv(width, 3 * factor * factor, 3)
-        # A tenth of the default scale: the first picture is the bilinear one, not noise.
-        with torch.no_grad():
-            self.out.weight.mul_(0.1)
-            if self.out.bias is not None:
-                self.out.bias.zero_()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # PyTorch's default shrinks the signal in each layer: after ten of them nothing would be learned.
+                nn.init.kaiming_normal_(module.weight, a=_PRELU_SLOPE)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        # The first picture is the bilinear one, not noise.
+        nn.init.normal_(self.out.weight, std=1e-3)
 
     def forward(self, low_res_BCHW: Tensor) -> Tensor:
         """Enlarges sRGB in [0, 1], at least 16 px a side, `factor` times; clamped to [0, 1] unless training."""

@@ -47,8 +47,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x_BCHW: Tensor, norm: NormCursor) -> Tensor:
         """Takes both layers' scales and shifts from `norm`."""
-        y_BCHW = torch.relu(self.first(x_BCHW, norm))
-        y_BCHW = self.second(y_BCHW, norm)
+        y_BCHW: Tensor = self.second(torch.relu(self.first(x_BCHW, norm)), norm)
         return x_BCHW + y_BCHW
 
 

@@ -1,0 +1,32 @@
+"""Chooses the runtime for what this machine has."""
+
+import importlib.util
+
+import torch
+
+from worker.errors import StartError
+from worker.runtimes import Runtime
+
+
+def choose_runtime(runtime: str, device: str, precision: str, threads: int) -> Runtime:
+    """The runtime for the settings of those names. Raises `StartError` for what this machine cannot do."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "cpu" and not torch.cuda.is_available():
+        raise StartError(f"IMPASTO_DEVICE is {device}, but PyTorch sees no GPU here: set it to cpu or auto.")
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    if runtime == "openvino" and (device != "cpu" or not has_openvino):
+        raise StartError("IMPASTO_RUNTIME is openvino, which needs the package openvino and a CPU: set it to auto.")
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        if device == "cpu" and has_openvino and runtime != "torchscript":
+            # Imported here alone: the package is optional.
+            from worker.runtimes.openvino import OpenVinoRuntime
+
+            return OpenVinoRuntime(precision, threads)
+        from worker.runtimes.torchscript import TorchScriptRuntime
+
+        return TorchScriptRuntime(device, precision)
+    except ValueError as error:
+        raise StartError(f"IMPASTO_PRECISION: {error}") from error

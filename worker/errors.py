@@ -1,0 +1,24 @@
+"""What can go wrong with a job or a worker."""
+
+from worker.contract import ErrorCode
+
+
+class WorkerError(Exception):
+    """Base of the worker's errors."""
+
+
+class JobError(WorkerError):
+    """A job that gets no picture, with the reason its client is told."""
+
+    def __init__(self, code: ErrorCode, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class ZooError(WorkerError):
+    """A zoo file is refused."""
+
+
+class StartError(WorkerError):
+    """The worker cannot start; the sentence says what to do."""
