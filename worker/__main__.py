@@ -59,6 +59,7 @@ def run(settings: WorkerSettings) -> None:
         pipeline = PicturePipeline(catalog, engine, codec, metrics)
         reporter = Reporter(connection, _report(name, runtime, catalog), catalog)
         worker = BatchWorker(connection, pipeline, name, settings.max_batch)
+        worker.stop_on_signals()
         reporter.start()
         log.info("%s serves %d styles and %d upscalers.", runtime.device, len(catalog.styles), len(catalog.upscalers))
         worker.run()

@@ -15,7 +15,7 @@ pillow_heif.register_heif_opener()
 # The service has checked the pixel count against its own limit before it took the file.
 Image.MAX_IMAGE_PIXELS = None
 
-READ_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
+READ_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
 
 _SRGB = ImageCms.createProfile("sRGB")
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N", "I"}

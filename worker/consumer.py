@@ -100,10 +100,13 @@ class BatchWorker(SimpleWorker):
         self._taken: dict[str, TakenJob] = {}
         self._taken_lock = threading.Lock()
 
-    def run(self) -> None:
-        """Works until SIGTERM or SIGINT; the jobs in hand are finished first."""
+    def stop_on_signals(self) -> None:
+        """Takes SIGTERM and SIGINT as the wish to stop."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.request_stop)
+
+    def run(self) -> None:
+        """Works until it is asked to stop; the jobs in hand are finished first."""
         heart = threading.Thread(target=self._beat, name="heart", daemon=True)
         self._retry_until_connected(self.register_birth)
         heart.start()

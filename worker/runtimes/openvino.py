@@ -22,14 +22,15 @@ class OpenVinoNetwork:
 
     def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> Pixels:
         """See `Network.paint`."""
-        return self._run(np.ascontiguousarray(pixels_BHWC), norm_BP)
+        return self._run(pixels_BHWC, norm_BP)
 
     def enlarge(self, pixels_BHWC: Pixels) -> Pixels:
         """See `Network.enlarge`."""
-        return self._run(np.ascontiguousarray(pixels_BHWC))
+        return self._run(pixels_BHWC)
 
     def _run(self, *inputs: Pixels | Norms) -> Pixels:
-        outputs: Pixels = self._compiled(list(inputs), share_inputs=True)[0]
+        writable = [np.require(value, requirements=("C", "W")) for value in inputs]
+        outputs: Pixels = self._compiled(writable, share_inputs=True)[0]
         return outputs
 
 

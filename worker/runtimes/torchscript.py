@@ -70,7 +70,7 @@ class TorchScriptNetwork:
             return self._to_host(self._module(self._to_device(pixels_BHWC)))
 
     def _to_device(self, pixels_BHWC: Pixels) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(pixels_BHWC)).to(self._device)
+        return torch.from_numpy(np.require(pixels_BHWC, requirements=("C", "W"))).to(self._device)
 
     @staticmethod
     def _to_host(pixels_BHWC: Tensor) -> Pixels:

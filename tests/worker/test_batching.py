@@ -1,0 +1,27 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.batching import BatchKey, plan_batches
+
+KEYS = st.lists(st.builds(BatchKey, st.sampled_from("ab"), st.sampled_from([16, 32]), st.sampled_from([16, 48])))
+
+
+@given(KEYS, st.integers(1, 5000))
+def test_every_picture_is_in_one_batch_of_its_kind_within_the_budget(keys: list[BatchKey], budget_px: int) -> None:
+    batches = plan_batches(keys, budget_px)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(keys)))
+    for batch in batches:
+        assert len({keys[index] for index in batch}) == 1
+        assert batch == sorted(batch)
+        assert len(batch) == 1 or len(batch) * keys[batch[0]].pixels <= budget_px
+
+
+@given(KEYS, st.integers(1, 5000))
+def test_whoever_came_first_is_served_first(keys: list[BatchKey], budget_px: int) -> None:
+    oldest = [batch[0] for batch in plan_batches(keys, budget_px)]
+    assert oldest == sorted(oldest)
+
+
+def test_styles_share_a_batch_and_sizes_do_not() -> None:
+    square, wide = BatchKey("trunk", 64, 64), BatchKey("trunk", 64, 128)
+    assert plan_batches([square, wide, square], 10**6) == [[0, 2], [1]]

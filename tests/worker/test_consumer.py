@@ -1,0 +1,196 @@
+"""The worker as a process of its own, on a real Redis."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from tests.pictures import decode, draw_photo, encode
+from tests.redis_server import RedisServer
+from tests.worker.running import Client, Worker, running_worker
+from worker.contract import ErrorCode, JobStatus, WorkerReport, input_key, worker_key, workers_key
+
+PHOTO = encode(draw_photo(60, 44))
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    server = RedisServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def connection(redis: RedisServer) -> Iterator[Redis]:
+    with redis.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def client(connection: Redis) -> Client:
+    return Client(connection)
+
+
+@pytest.fixture
+def worker(redis: RedisServer, small_zoo: Path) -> Iterator[Worker]:
+    with running_worker(redis.url, small_zoo) as worker:
+        yield worker
+
+
+def test_pictures_are_painted_and_enlarged(client: Client, worker: Worker) -> None:
+    jobs = [client.stylize(PHOTO), client.stylize(PHOTO, styles={"blue": 1.0}), client.upscale(PHOTO)]
+    answers = [client.wait(job) for job in jobs]
+    pictures = [decode(picture or b"") for _, picture in answers]
+    assert [picture.size for picture in pictures] == [(60, 44), (60, 44), (120, 88)]
+    assert pictures[0].tobytes() != pictures[1].tobytes()
+    for result, _ in answers:
+        assert result.status is JobStatus.FINISHED
+        assert set(result.timings_ms) == {"queue", "decode", "infer", "encode"}
+    assert (answers[2][0].width, answers[2][0].height) == (120, 88)
+
+
+def test_rq_sees_what_happened(client: Client, worker: Worker) -> None:
+    good, bad = client.stylize(PHOTO), client.stylize(b"no picture")
+    client.wait(good)
+    client.wait(bad)
+    assert worker.stop() == 0
+    assert client.queue.finished_job_registry.get_job_ids() == [good]
+    assert client.queue.failed_job_registry.get_job_ids() == [bad]
+    assert client.queue.started_job_registry.count == 0
+    assert client.queue.count == 0
+    assert client.queue.intermediate_queue.get_job_ids() == []
+    assert client.connection.exists(input_key(good), input_key(bad)) == 0
+    assert client.connection.ttl(f"rq:job:{bad}") > 0
+
+
+def test_bad_jobs_fail_alone_and_say_why(client: Client, redis: RedisServer, small_zoo: Path) -> None:
+    jobs = {
+        client.stylize(PHOTO[:-500]): ErrorCode.BROKEN_PICTURE,
+        client.stylize(PHOTO, styles={"green": 1.0}): ErrorCode.UNKNOWN_STYLE,
+        client.upscale(PHOTO, factor=8): ErrorCode.UNKNOWN_FACTOR,
+        client.stylize(PHOTO, deadline=1.0): ErrorCode.DEADLINE,
+        client.stylize(PHOTO): None,
+    }
+    expired = client.stylize(PHOTO)
+    client.connection.delete(input_key(expired))
+    jobs[expired] = ErrorCode.INPUT_LOST
+    with running_worker(redis.url, small_zoo):  # started last: one batch holds them all
+        for job, code in jobs.items():
+            result, picture = client.wait(job)
+            assert result.error is code
+            assert (picture is None) == (code is not None)
+            assert bool(result.detail) == (code is not None)
+
+
+def test_a_cancelled_job_is_dropped(client: Client, redis: RedisServer, small_zoo: Path) -> None:
+    cancelled, kept = client.stylize(PHOTO), client.stylize(PHOTO)
+    job = client.queue.fetch_job(cancelled)
+    assert job is not None
+    job.cancel()
+    with running_worker(redis.url, small_zoo):
+        client.wait(kept)
+    assert cancelled not in client.announced
+
+
+def test_jobs_of_a_killed_worker_are_answered_once_by_another(
+    client: Client, redis: RedisServer, small_zoo: Path
+) -> None:
+    large = encode(draw_photo(1500, 1200), "JPEG")
+    with running_worker(redis.url, small_zoo) as first:
+        jobs = [client.stylize(large) for _ in range(4)]
+        client.wait_until_started(jobs)
+        first.kill()
+    with running_worker(redis.url, small_zoo):
+        for job in jobs:
+            assert client.wait(job)[0].status is JobStatus.FINISHED
+    assert sorted(client.announced) == sorted(jobs)
+    assert client.queue.started_job_registry.count == 0
+
+
+def test_a_job_that_was_popped_but_not_started_is_not_lost(client: Client, redis: RedisServer, small_zoo: Path) -> None:
+    job = client.stylize(PHOTO)
+    # What a worker leaves behind that dies between pop and start.
+    client.connection.lmove(client.queue.key, client.queue.intermediate_queue_key)
+    with running_worker(redis.url, small_zoo):
+        assert client.wait(job)[0].status is JobStatus.FINISHED
+
+
+def test_a_job_that_kills_every_worker_is_given_up(client: Client, redis: RedisServer, small_zoo: Path) -> None:
+    large = encode(draw_photo(1500, 1200), "JPEG")
+    job = client.stylize(large, retries=1)
+    killed: frozenset[str] = frozenset()
+    for _ in range(2):
+        with running_worker(redis.url, small_zoo) as worker:
+            killed |= client.wait_until_started([job], killed)
+            worker.kill()
+    with running_worker(redis.url, small_zoo) as worker:
+        result, _ = client.wait(job)
+        assert worker.stop() == 0
+    assert result.error is ErrorCode.INTERNAL
+    assert client.queue.failed_job_registry.get_job_ids() == [job]
+
+
+def test_a_worker_finishes_what_it_has_before_it_ends(client: Client, redis: RedisServer, small_zoo: Path) -> None:
+    large = encode(draw_photo(1200, 900), "JPEG")
+    with running_worker(redis.url, small_zoo, max_batch="2") as worker:
+        jobs = [client.stylize(large) for _ in range(6)]
+        client.wait_until_started(jobs[:1])
+        assert worker.stop() == 0
+    waiting = client.queue.get_job_ids()
+    assert waiting
+    for job in set(jobs) - set(waiting):
+        assert client.wait(job)[0].status is JobStatus.FINISHED
+    assert client.queue.started_job_registry.count == 0
+
+
+def test_redis_may_go_and_come_back(client: Client, redis: RedisServer, worker: Worker) -> None:
+    redis.stop()
+    worker.wait_until_logged("Redis cannot be reached")
+    redis.start()
+    with redis.connect() as connection:
+        again = Client(connection)
+        assert again.wait(again.stylize(PHOTO))[0].status is JobStatus.FINISHED
+
+
+def test_a_worker_reports_what_it_serves_until_it_ends(connection: Redis, worker: Worker) -> None:
+    names: Any = connection.zrange(workers_key(), 0, -1)
+    while not names:
+        names = connection.zrange(workers_key(), 0, -1)
+    report = WorkerReport.from_json(connection.get(worker_key(names[0].decode())) or b"")
+    assert [style.name for style in report.styles] == ["blue", "red"]
+    assert report.runtime == "openvino"
+    assert worker.stop() == 0
+    assert connection.zcard(workers_key()) == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"zoo_dir": "/nowhere"}, "IMPASTO_ZOO_DIR"),
+        ({"device": "cuda"}, "sees no GPU"),
+        ({"precision": "float16"}, "float16"),
+        ({"redis_url": "http://here"}, "IMPASTO_REDIS_URL"),
+        ({"max_batch": "none"}, "IMPASTO_MAX_BATCH"),
+    ],
+)
+def test_a_worker_that_cannot_start_says_why(setting: dict[str, str], sentence: str, small_zoo: Path) -> None:
+    worker = Worker("redis://127.0.0.1:1", small_zoo, **setting)
+    _, log = worker.process.communicate(timeout=60)
+    assert worker.process.returncode in (1, 2)
+    assert sentence in log.splitlines()[-1]
+    assert "Traceback" not in log
+
+
+def test_the_signal_between_pop_and_start_loses_nothing(client: Client, redis: RedisServer, small_zoo: Path) -> None:
+    with running_worker(redis.url, small_zoo) as worker:
+        jobs = [client.stylize(PHOTO) for _ in range(20)]
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(timeout=60) == 0
+    with running_worker(redis.url, small_zoo):
+        for job in jobs:
+            assert client.wait(job)[0].status is JobStatus.FINISHED
+    assert sorted(client.announced) == sorted(jobs)
