@@ -1,0 +1,25 @@
+import { make } from './dom.js';
+
+const EXTENSIONS = { jpeg: 'jpg', png: 'png', webp: 'webp', avif: 'avif' };
+
+/** What the visitor's browser needs to begin reading a download before its URL goes. */
+const GRACE_MS = 10_000;
+
+/**
+ * @param {Blob} blob
+ * @param {string} stem file name without extension
+ */
+export function saveFile(blob, stem) {
+  const url = URL.createObjectURL(blob);
+  make('a', { href: url, download: `${stem}.${EXTENSIONS[formatOf(blob.type)]}` }).click();
+  setTimeout(() => URL.revokeObjectURL(url), GRACE_MS);
+}
+
+/**
+ * @param {string} mediaType
+ * @returns {string} the format the service would write for it: the same where it can, else JPEG
+ */
+export function formatOf(mediaType) {
+  const format = mediaType.replace(/^image\//, '').replace(/;.*/, '');
+  return format in EXTENSIONS ? format : 'jpeg';
+}
