@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A plain range may bring gigabytes of CUDA where a CPU build of this version is at hand.
 TORCH := torch==2.13.0
+# Options for pip, such as an index with CPU builds.
+TORCH_OPTIONS ?=
 
 .PHONY: install serve test lint check format clean
 
@@ -25,7 +27,7 @@ clean:
 $(VENV)/.torch:
 	$(PYTHON) -c 'import sys; sys.exit("Impasto needs Python 3.11 to 3.13: make PYTHON=python3.12 …" if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
 	# Its own requirement names another build of torch; the code works without it.
 	$(BIN)/python -m pip install --quiet --no-deps torchvision==0.28.0
 	touch $@

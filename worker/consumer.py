@@ -116,7 +116,7 @@ class BatchWorker(SimpleWorker):
                 self._run_batch(self._take())
             except RedisError as error:
                 log.warning("Redis cannot be reached (%s); trying again.", error)
-                self._stop.wait(RECONNECT_S)
+                self._retry_until_connected(self._greet)
         self._done.set()
         heart.join()
         with _quietly():
@@ -129,6 +129,10 @@ class BatchWorker(SimpleWorker):
     def get_heartbeat_ttl(self, job: RqJob, working_time: float = 0.0) -> int:
         """RQ's own is the job timeout plus a minute, far too long for somebody who waits."""
         return LEASE_S
+
+    def _greet(self) -> None:
+        self.connection.ping()
+        log.info("Redis answers again.")
 
     def _take(self) -> list[TakenJob]:
         """Blocks for the first job, takes the rest without waiting, and starts them all in one round trip."""
@@ -290,7 +294,7 @@ class BatchWorker(SimpleWorker):
                 call()
                 return True
             except RedisError as error:
-                log.warning("Redis cannot be reached (%s); trying again.", error)
+                log.debug("Redis still cannot be reached (%s).", error)
             if self._stop.is_set() and give_up_at == math.inf:
                 give_up_at = time.monotonic() + LEASE_S
             time.sleep(RECONNECT_S)

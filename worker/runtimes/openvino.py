@@ -14,6 +14,10 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino as ov  # noqa: E402
 
 
+KEEP_MEMORY_BELOW = 3 * 2_000_000
+"""Values of an input up to which its memory is kept for the next. A large photo takes 0.2 GB a megapixel."""
+
+
 class OpenVinoNetwork:
     """An archive compiled for the CPU, for pictures of any size."""
 
@@ -31,6 +35,8 @@ class OpenVinoNetwork:
     def _run(self, *inputs: Pixels | Norms) -> Pixels:
         writable = [np.require(value, requirements=("C", "W")) for value in inputs]
         outputs: Pixels = self._compiled(writable, share_inputs=True)[0]
+        if inputs[0].size > KEEP_MEMORY_BELOW:
+            self._compiled.release_memory()
         return outputs
 
 
