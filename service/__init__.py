@@ -1,0 +1,1 @@
+"""The FastAPI front end: takes uploads, queues jobs, answers with pictures."""

@@ -1,0 +1,103 @@
+"""Closed and accepted jobs -> responses."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from service.preferences import APPLIED
+from service.problems import JobCanceled, Problem, problem_of
+from service.submissions import JobState
+from worker.contract import JobResult, JobStatus, PictureFormat
+
+
+class Links(BaseModel):
+    """Where to go on from a job."""
+
+    self: str = Field(examples=["/jobs/2f1e6f0c7a9b4f5f8d3c2b1a09f8e7d6"])
+    result: str = Field(examples=["/jobs/2f1e6f0c7a9b4f5f8d3c2b1a09f8e7d6/result"])
+
+
+class JobDocument(BaseModel):
+    """Where a job is."""
+
+    id: str = Field(examples=["2f1e6f0c7a9b4f5f8d3c2b1a09f8e7d6"])
+    status: Literal["queued", "started", "finished", "failed", "canceled"]
+    ahead: int | None = Field(None, description="Jobs before it in the queue, while it waits.")
+    width: int | None = Field(None, description="Of the finished picture, in px.")
+    height: int | None = None
+    timings_ms: dict[str, float] = Field(default_factory=dict, description="Milliseconds in each stage, once closed.")
+    problem: dict[str, object] | None = Field(None, description="Why it failed, as in an RFC 9457 answer.")
+    links: Links
+
+
+def job_document(request: Request, job_id: str, status: JobStatus, ahead: int | None = None) -> JobDocument:
+    """The document of a job that is not closed."""
+    links = Links(
+        self=request.url_for("job_status", job_id=job_id).path, result=request.url_for("job_result", job_id=job_id).path
+    )
+    return JobDocument(id=job_id, status=status.value, ahead=ahead, links=links)
+
+
+def state_document(request: Request, state: JobState) -> JobDocument:
+    """The document of any job."""
+    document = job_document(request, state.id, state.status, state.ahead)
+    result = state.result
+    if result is None:
+        return document
+    problem = problem_of(result).document() if result.status is JobStatus.FAILED else None
+    finished = result.status is JobStatus.FINISHED
+    return document.model_copy(
+        update={
+            "width": result.width if finished else None,
+            "height": result.height if finished else None,
+            "timings_ms": result.timings_ms,
+            "problem": problem,
+        }
+    )
+
+
+def accepted(request: Request, job_id: str) -> Response:
+    """202: the job is queued, and this is where to ask for it."""
+    document = job_document(request, job_id, JobStatus.QUEUED)
+    headers = {"Location": document.links.self, "Preference-Applied": APPLIED, "Vary": "Accept, Prefer"}
+    return JSONResponse(document.model_dump(exclude_none=True), 202, headers)
+
+
+def unsuccessful(result: JobResult) -> Problem:
+    """The problem of a closed job that has no picture."""
+    return JobCanceled() if result.status is JobStatus.CANCELED else problem_of(result)
+
+
+def entity_tag(fingerprint: str, model: str) -> str:
+    """Strong `ETag` of a picture, from upload, parameters and the digest of the weights."""
+    digest = hashlib.sha256(f"{fingerprint}:{model}".encode()).hexdigest()
+    return f'"{digest[:32]}"'
+
+
+def picture_headers(result: JobResult, fingerprint: str, filename: str) -> dict[str, str]:
+    """What every answer with a picture says of it."""
+    return {
+        "Content-Disposition": f'inline; filename="{filename}"',
+        "ETag": entity_tag(fingerprint, result.model),
+        "Server-Timing": server_timing(result.timings_ms),
+    }
+
+
+def picture(data: bytes, picture_format: PictureFormat, headers: Mapping[str, str]) -> Response:
+    """200 and the picture."""
+    return Response(data, 200, dict(headers), picture_format.media_type)
+
+
+def server_timing(timings_ms: Mapping[str, float]) -> str:
+    """Value of `Server-Timing`; milliseconds."""
+    return ", ".join(f"{stage};dur={milliseconds:.1f}" for stage, milliseconds in timings_ms.items())
+
+
+def is_unchanged(request: Request, tag: str) -> bool:
+    """Whether the client has the entity of this tag, by its `If-None-Match`."""
+    offered = request.headers.get("if-none-match", "")
+    return any(part.strip().removeprefix("W/") in (tag, "*") for part in offered.split(","))

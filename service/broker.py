@@ -1,0 +1,74 @@
+"""Connections to Redis: how long they wait, and what their errors mean."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import redis.asyncio as aioredis
+from redis import Redis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from service.problems import QueueUnavailable
+
+CONNECT_TIMEOUT_S = 1.0
+READ_TIMEOUT_S = 10.0
+"""Long enough for one upload to cross the network."""
+MAX_CONNECTIONS = 32
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The connections of one service process. Connecting happens on first use, and again after a failure."""
+
+    commands: aioredis.Redis
+    """For reads and small writes. A command whose pooled connection has died is tried once more."""
+    blocking: Redis
+    """For RQ, in threads. Never retries: an enqueued job must not be enqueued twice."""
+    events: aioredis.Redis
+    """For the one subscription."""
+
+    @classmethod
+    def connect(cls, url: str) -> Self:
+        """Connections to `url`: redis://, rediss:// or unix://."""
+        pool = aioredis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=CONNECT_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=READ_TIMEOUT_S,
+            retry=AsyncRetry(NoBackoff(), 1),
+        )
+        return cls(
+            commands=aioredis.Redis.from_pool(pool),
+            blocking=Redis.from_url(
+                url,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                socket_timeout=READ_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+            ),
+            events=aioredis.Redis.from_url(
+                url,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                socket_timeout=READ_TIMEOUT_S,
+                retry=AsyncRetry(NoBackoff(), 0),
+            ),
+        )
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        await self.commands.aclose()
+        await self.events.aclose()
+        self.blocking.close()
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Turns the errors of Redis and its sockets into `QueueUnavailable`."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise QueueUnavailable from error

@@ -1,0 +1,104 @@
+"""The live workers, and what they serve."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self, cast
+
+import redis.asyncio as aioredis
+
+from service.broker import redis_errors
+from service.problems import NoPreview, NoWorker, UnknownFactor, UnknownStyle
+from worker.contract import (
+    WORKER_TTL_S,
+    StyleInfo,
+    UpscalerInfo,
+    WorkerReport,
+    preview_key,
+    worker_key,
+    workers_key,
+)
+
+logger = logging.getLogger(__name__)
+
+CACHE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What can be asked for: the union of what the live workers serve."""
+
+    styles: Mapping[str, StyleInfo]
+    upscalers: Mapping[int, UpscalerInfo]
+    """By factor."""
+
+    @classmethod
+    def of(cls, reports: Iterable[WorkerReport]) -> Self:
+        """Joins reports; where two differ over a name, the later one counts."""
+        styles = {style.name: style for report in reports for style in report.styles}
+        upscalers = {upscaler.factor: upscaler for report in reports for upscaler in report.upscalers}
+        return cls(dict(sorted(styles.items())), dict(sorted(upscalers.items())))
+
+    def style(self, name: str) -> StyleInfo:
+        """The style of that name. Raises `UnknownStyle`."""
+        if name not in self.styles:
+            raise UnknownStyle.among(name, self.styles)
+        return self.styles[name]
+
+    def upscaler(self, factor: int) -> UpscalerInfo:
+        """The upscaler of that factor. Raises `UnknownFactor`."""
+        if factor not in self.upscalers:
+            raise UnknownFactor.among(factor, list(self.upscalers))
+        return self.upscalers[factor]
+
+
+class Fleet:
+    """Reads the workers' reports, at most once in `CACHE_S`. Raises `QueueUnavailable` while Redis is away."""
+
+    def __init__(self, redis: aioredis.Redis) -> None:
+        self._redis = redis
+        self._lock = asyncio.Lock()
+        self._reports: tuple[WorkerReport, ...] = ()
+        self._stale_at = 0.0
+
+    async def workers(self) -> tuple[WorkerReport, ...]:
+        """The live workers, the one that reported last at the end."""
+        async with self._lock:
+            if time.monotonic() >= self._stale_at:
+                self._reports = await self._read()
+                # None at all is not worth keeping: the first worker should be seen at once.
+                self._stale_at = time.monotonic() + CACHE_S if self._reports else 0.0
+            return self._reports
+
+    async def catalog(self) -> Catalog:
+        """What the live workers serve. Raises `NoWorker` where there are none."""
+        reports = await self.workers()
+        if not reports:
+            raise NoWorker
+        return Catalog.of(reports)
+
+    async def preview(self, style: StyleInfo) -> bytes:
+        """A JPEG that shows the style. Raises `NoPreview`."""
+        with redis_errors():
+            preview = await self._redis.get(preview_key(style.digest))
+        if preview is None:
+            raise NoPreview(style.name)
+        return cast(bytes, preview)
+
+    async def _read(self) -> tuple[WorkerReport, ...]:
+        with redis_errors():
+            found = await self._redis.zrangebyscore(workers_key(), time.time() - WORKER_TTL_S, "+inf")
+            names = cast("list[bytes]", found)
+            texts = await self._redis.mget([worker_key(name.decode()) for name in names]) if names else []
+        reports = (_parse(text) for text in texts if text is not None)
+        return tuple(report for report in reports if report is not None)
+
+
+def _parse(text: str | bytes) -> WorkerReport | None:
+    try:
+        return WorkerReport.from_json(text)
+    except (ValueError, TypeError, KeyError) as error:
+        logger.warning("a worker's report cannot be read: %s", error)
+        return None

@@ -1,0 +1,60 @@
+"""What OpenAPI cannot read off the routes' signatures: bodies of bytes, pictures, problems."""
+
+from collections import defaultdict
+from typing import Any
+
+from service.problems import MEDIA_TYPE, Problem
+from worker.contract import PictureFormat
+
+BYTES = {"type": "string", "format": "binary"}
+
+PROBLEM_SCHEMA = {
+    "title": "Problem",
+    "description": "An RFC 9457 problem. Some kinds have further members.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "format": "uri", "description": "Stable name of the kind of problem."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong and what to do, in a sentence."},
+    },
+}
+
+PICTURE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The picture: its bytes (whatever the content type claims, the bytes decide) "
+        "or a form with the field `file`.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": BYTES}},
+            },
+            "image/*": {"schema": BYTES},
+            "application/octet-stream": {"schema": BYTES},
+        },
+    }
+}
+
+PICTURE_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The picture.",
+        "content": {picture_format.media_type: {"schema": BYTES} for picture_format in PictureFormat},
+        "headers": {
+            "Server-Timing": {"schema": {"type": "string"}, "description": "Milliseconds in each stage."},
+            "ETag": {"schema": {"type": "string"}, "description": "Of upload, parameters and weights."},
+        },
+    }
+}
+
+
+def problem_answers(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may raise these problems."""
+    by_status: defaultdict[int, list[str]] = defaultdict(list)
+    for kind in kinds:
+        by_status[kind.status].append(kind.title)
+    content = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
+    return {
+        status: {"description": "; or: ".join(titles), "content": content}
+        for status, titles in sorted(by_status.items())
+    }

@@ -1,0 +1,147 @@
+"""A request for a picture, read and checked, and the job that it becomes."""
+
+import hashlib
+import json
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import anyio.to_thread
+from fastapi import Request
+
+from service.bodies import read_body
+from service.negotiation import DEFAULT_QUALITY, check_sides, choose_format
+from service.parameters import FACTORS, OutputParameters, StylizeParameters, UpscaleParameters
+from service.preferences import Preference
+from service.problems import BadParameter, TooManyPixels
+from service.services import Services
+from service.submissions import Submission
+from service.uploads import Upload, validate
+from worker.contract import MIN_SIDE, STYLIZE_TASK, UPSCALE_TASK, Job, PictureFormat, StyleJob, UpscaleJob
+
+SYNC_RESULT_TTL_S = 60
+"""Nobody comes back for the result of a request that was waited for."""
+OF_ONE_JOB = frozenset({"id", "reply_to", "submitted_at", "deadline", "result_ttl_s"})
+"""Fields of a job that say nothing of its picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a client sent, and the terms on which it is answered."""
+
+    upload: Upload
+    stem: str
+    """The uploaded file's name without its ending, safe in a header."""
+    format: PictureFormat
+    quality: int
+    preference: Preference
+    reply_to: str
+    submitted_at: float
+    deadline: float
+    result_ttl_s: int
+
+
+async def receive(request: Request, services: Services, parameters: OutputParameters) -> Order:
+    """Reads the request's body and checks it. Raises the problems of bodies and uploads."""
+    settings = services.settings
+    body = await read_body(request, settings.max_upload_bytes)
+    upload = await anyio.to_thread.run_sync(validate, body.data, settings.max_pixels)
+    services.metrics.upload_bytes.observe(len(body.data))
+    picture_format = choose_format(parameters.picture_format, request.headers.get("accept", ""), upload)
+    preference = Preference.parse(request.headers.getlist("prefer"))
+    now = time.time()
+    return Order(
+        upload=upload,
+        stem=safe_stem(body.filename),
+        format=picture_format,
+        quality=parameters.quality or DEFAULT_QUALITY[picture_format],
+        preference=preference,
+        reply_to=services.jobs.channel,
+        submitted_at=now,
+        deadline=now + (settings.result_ttl_s if preference.respond_async else settings.request_timeout_s),
+        result_ttl_s=settings.result_ttl_s if preference.respond_async else SYNC_RESULT_TTL_S,
+    )
+
+
+def stylize(order: Order, parameters: StylizeParameters) -> Submission:
+    """The job that paints. Raises `BadParameter` for a `size` that leaves too little."""
+    width, height = reduced(order.upload.width, order.upload.height, parameters.size)
+    check_sides(width, height, order.format)
+    job = StyleJob(
+        id=uuid.uuid4().hex,
+        reply_to=order.reply_to,
+        submitted_at=order.submitted_at,
+        deadline=order.deadline,
+        format=order.format,
+        quality=order.quality,
+        result_ttl_s=order.result_ttl_s,
+        styles=parameters.styles,
+        strength=parameters.strength,
+        preserve_color=parameters.preserve_color,
+        size=parameters.size,
+    )
+    return _submission(order, STYLIZE_TASK, job, "-".join(parameters.styles))
+
+
+def upscale(order: Order, parameters: UpscaleParameters, max_pixels: int) -> Submission:
+    """The job that enlarges. Raises `TooManyPixels` where more than `max_pixels` would come of it."""
+    width, height = order.upload.width * parameters.factor, order.upload.height * parameters.factor
+    if width * height > max_pixels:
+        raise _too_large(order.upload, parameters.factor, max_pixels)
+    check_sides(width, height, order.format)
+    job = UpscaleJob(
+        id=uuid.uuid4().hex,
+        reply_to=order.reply_to,
+        submitted_at=order.submitted_at,
+        deadline=order.deadline,
+        format=order.format,
+        quality=order.quality,
+        result_ttl_s=order.result_ttl_s,
+        factor=parameters.factor,
+    )
+    return _submission(order, UPSCALE_TASK, job, f"x{parameters.factor}")
+
+
+def reduced(width: int, height: int, size: int | None) -> tuple[int, int]:
+    """Width and height in px once the longest side is at most `size`. Raises `BadParameter` below `MIN_SIDE`."""
+    if size is None or size >= max(width, height):
+        return width, height
+    scale = size / max(width, height)
+    short = round(min(width, height) * scale)
+    if short < MIN_SIDE:
+        raise BadParameter(f"size={size} would leave {short} px of the shorter side; at least {MIN_SIDE} are needed.")
+    return round(width * scale), round(height * scale)
+
+
+def safe_stem(filename: str) -> str:
+    """The file's name without folders and ending, in characters that need no quoting."""
+    stem = PurePath(filename.replace("\\", "/")).stem
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem)[:64].strip("_") or "picture"
+
+
+def fingerprint(upload: Upload, task: str, job: Job) -> str:
+    """Digest of everything that decides the picture, except the weights; in hexadecimal."""
+    parameters = {name: value for name, value in job.to_kwargs().items() if name not in OF_ONE_JOB}
+    canonical = json.dumps([upload.sha256, task, parameters], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _submission(order: Order, task: str, job: Job, suffix: str) -> Submission:
+    ending = "jpg" if job.format is PictureFormat.JPEG else job.format.value
+    return Submission(
+        task=task,
+        job=job,
+        data=order.upload.data,
+        fingerprint=fingerprint(order.upload, task, job),
+        filename=f"{order.stem}-{safe_stem(suffix)}.{ending}",
+    )
+
+
+def _too_large(upload: Upload, factor: int, max_pixels: int) -> TooManyPixels:
+    fitting = [other for other in FACTORS if upload.width * upload.height * other**2 <= max_pixels]
+    advice = f"use factor={max(fitting)}" if fitting else "send a smaller picture"
+    size = f"{upload.width * factor} x {upload.height * factor} px"
+    detail = f"Enlarged it would have {size}; at most {max_pixels / 1e6:g} megapixels are given back: {advice}."
+    return TooManyPixels(detail, extensions={"max_pixels": max_pixels})

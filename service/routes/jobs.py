@@ -1,0 +1,62 @@
+"""`/jobs/{id}`: what came of a picture that was asked for with `Prefer: respond-async`."""
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from service.answers import JobDocument, is_unchanged, picture, picture_headers, state_document, unsuccessful
+from service.openapi import PICTURE_ANSWER, problem_answers
+from service.problems import (
+    JobCanceled,
+    JobFailed,
+    JobStarted,
+    QueueUnavailable,
+    ResultNotReady,
+    Unauthorized,
+    UnknownJob,
+)
+from service.security import require_key
+from service.services import ServicesDep
+from worker.contract import JobStatus
+
+router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"], dependencies=[Depends(require_key)])
+
+COMMON = (Unauthorized, UnknownJob, QueueUnavailable)
+CACHE_CONTROL = "private, no-cache"
+"""Others must not keep the picture, and the client must ask whether it is still there."""
+
+
+@router.get(
+    "",
+    name="job_status",
+    summary="Where a job is",
+    responses=problem_answers(*COMMON),
+    response_model_exclude_none=True,
+)
+async def read_job(request: Request, job_id: str, services: ServicesDep) -> JobDocument:
+    """Tells whether a job waits, runs or is closed."""
+    return state_document(request, await services.jobs.state(job_id))
+
+
+@router.get(
+    "/result",
+    name="job_result",
+    summary="The picture of a finished job",
+    response_class=Response,
+    responses={**PICTURE_ANSWER, **problem_answers(*COMMON, ResultNotReady, JobCanceled, JobFailed)},
+)
+async def read_result(request: Request, job_id: str, services: ServicesDep) -> Response:
+    """Gives the picture, as often as asked until it expires."""
+    state = await services.jobs.state(job_id)
+    if state.result is None:
+        raise ResultNotReady
+    if state.status is not JobStatus.FINISHED:
+        raise unsuccessful(state.result)
+    headers = picture_headers(state.result, state.fingerprint, state.filename) | {"Cache-Control": CACHE_CONTROL}
+    if is_unchanged(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return picture(await services.jobs.picture(job_id), state.format, headers)
+
+
+@router.delete("", status_code=204, summary="Cancel or forget a job", responses=problem_answers(*COMMON, JobStarted))
+async def delete_job(job_id: str, services: ServicesDep) -> None:
+    """Takes back a job that waits, or forgets the result of one that is closed."""
+    await services.jobs.cancel(job_id)

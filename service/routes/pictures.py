@@ -1,0 +1,91 @@
+"""`POST /stylize` and `POST /upscale`."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from service import orders
+from service.answers import JobDocument
+from service.delivery import deliver
+from service.openapi import PICTURE_ANSWER, PICTURE_BODY, problem_answers
+from service.parameters import StylizeParameters, UpscaleParameters
+from service.problems import (
+    BadParameter,
+    BrokenPicture,
+    DeadlinePassed,
+    EmptyBody,
+    JobFailed,
+    JobLost,
+    MalformedMultipart,
+    MissingFile,
+    NoWorker,
+    QueueFull,
+    QueueUnavailable,
+    TooManyBytes,
+    TooManyPixels,
+    Unauthorized,
+    UnknownFactor,
+    UnknownStyle,
+    UnsupportedPicture,
+)
+from service.security import require_key
+from service.services import ServicesDep
+
+ANSWERS = {
+    **PICTURE_ANSWER,
+    202: {"model": JobDocument, "description": "With `Prefer: respond-async`: queued; `Location` says where to ask."},
+    **problem_answers(
+        *(EmptyBody, BrokenPicture, MalformedMultipart, Unauthorized, TooManyBytes, TooManyPixels, UnsupportedPicture),
+        *(BadParameter, MissingFile, JobFailed, QueueFull, QueueUnavailable, NoWorker, JobLost, DeadlinePassed),
+    ),
+}
+
+router = APIRouter(tags=["pictures"], dependencies=[Depends(require_key)])
+
+
+@router.post(
+    "/stylize",
+    summary="Paint a picture",
+    response_class=Response,
+    responses={**ANSWERS, **problem_answers(UnknownStyle)},
+    openapi_extra=PICTURE_BODY,
+)
+async def stylize(
+    request: Request, parameters: Annotated[StylizeParameters, Query()], services: ServicesDep
+) -> Response:
+    """Paints the uploaded picture in a style, or a blend of styles.
+
+    `curl --data-binary @photo.jpg 'localhost:8000/stylize?style=candy' -o painted.jpg`
+    """
+    started = time.perf_counter()
+    catalog = await services.fleet.catalog()
+    for name in parameters.styles:
+        catalog.style(name)
+    await services.jobs.check_room()
+    order = await orders.receive(request, services, parameters)
+    submission = orders.stylize(order, parameters)
+    return await deliver(request, services, submission, order.preference, started)
+
+
+@router.post(
+    "/upscale",
+    summary="Enlarge a picture",
+    response_class=Response,
+    responses={**ANSWERS, **problem_answers(UnknownFactor, BadParameter, MissingFile)},
+    openapi_extra=PICTURE_BODY,
+)
+async def upscale(
+    request: Request, parameters: Annotated[UpscaleParameters, Query()], services: ServicesDep
+) -> Response:
+    """Enlarges the uploaded picture by a factor.
+
+    `curl --data-binary @photo.jpg 'localhost:8000/upscale?factor=4' -o large.jpg`
+    """
+    started = time.perf_counter()
+    catalog = await services.fleet.catalog()
+    catalog.upscaler(parameters.factor)
+    await services.jobs.check_room()
+    order = await orders.receive(request, services, parameters)
+    submission = orders.upscale(order, parameters, services.settings.max_output_pixels)
+    return await deliver(request, services, submission, order.preference, started)

@@ -1,0 +1,86 @@
+"""What an operator can set, from the environment or a `.env` file."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "IMPASTO_"
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used; the message is one sentence that names it."""
+
+
+class Settings(BaseSettings):
+    """The service's settings. Each field is the environment variable `IMPASTO_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address the service listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the service listens on; 0 takes a free one.")
+    redis_url: str | None = Field(
+        None,
+        repr=False,  # may hold a password
+        description="Redis or Valkey that holds the queue; without it `python -m service` starts its own.",
+    )
+    zoo_dir: Path | None = Field(
+        None, description="Folder of checkpoints for the embedded worker; without it the shipped ones."
+    )
+    max_upload_mb: float = Field(50, gt=0, description="Largest upload, in megabytes.")
+    max_megapixels: float = Field(25, gt=0, description="Largest picture taken, in megapixels.")
+    max_output_megapixels: float = Field(150, gt=0, description="Largest picture given back, in megapixels.")
+    max_queue: int = Field(256, ge=1, description="Jobs that may wait; past them the answer is 503.")
+    request_timeout_s: float = Field(60, gt=0, description="Seconds a request waits for its picture.")
+    result_ttl_s: int = Field(600, ge=1, description="Seconds an asynchronous job may wait and its result is kept.")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Comma-separated API keys; without them the service is open."
+    )
+
+    @classmethod
+    def load(cls) -> Self:
+        """Reads the environment. Raises `SettingsError`."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError(_sentence(error)) from error
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """Largest upload in bytes."""
+        return int(self.max_upload_mb * 1_000_000)
+
+    @property
+    def max_pixels(self) -> int:
+        """Largest picture taken, in pixels."""
+        return int(self.max_megapixels * 1_000_000)
+
+    @property
+    def max_output_pixels(self) -> int:
+        """Largest picture given back, in pixels."""
+        return int(self.max_output_megapixels * 1_000_000)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: str | None) -> str | None:
+        if not url:
+            return None
+        if not url.startswith(REDIS_SCHEMES):
+            raise ValueError(f"it must start with {', '.join(REDIS_SCHEMES)}")
+        return url
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_api_keys(cls, keys: object) -> object:
+        if not isinstance(keys, str):
+            return keys
+        return tuple(key.strip() for key in keys.split(",") if key.strip())
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = PREFIX + str(first["loc"][0]).upper()
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{name} cannot be used: {reason[0].lower()}{reason[1:]}."

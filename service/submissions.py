@@ -1,0 +1,50 @@
+"""What goes into the queue, what comes out, and where a job is between."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from worker.contract import PICTURE_FIELD, RESULT_FIELD, Job, JobResult, JobStatus, PictureFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A job and what goes with it."""
+
+    task: str
+    job: Job
+    data: bytes
+    """The uploaded file."""
+    fingerprint: str
+    """Digest of the upload and the parameters."""
+    filename: str
+    """Name of the answer's file."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A closed job: the result and, if it is finished, the picture."""
+
+    result: JobResult
+    picture: bytes
+
+    @classmethod
+    def of(cls, output: dict[bytes, bytes]) -> Self | None:
+        """Reads the hash under `output_key`; none where there is nothing yet."""
+        text = output.get(RESULT_FIELD.encode())
+        return cls(JobResult.from_json(text), output.get(PICTURE_FIELD.encode(), b"")) if text else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobState:
+    """Where a job is, and how its result is to be given out."""
+
+    id: str
+    status: JobStatus
+    task: str
+    format: PictureFormat
+    fingerprint: str
+    filename: str
+    ahead: int | None
+    """Jobs before it in the queue, while it waits."""
+    result: JobResult | None
+    """Once it is closed."""
