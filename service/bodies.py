@@ -72,15 +72,13 @@ async def _read_form(request: Request, limit: int) -> Body:
 
 async def _parse_form(request: Request, stream: AsyncGenerator[bytes, None], most: int) -> FormData:
     parser = _FormParser(request.headers, stream, max_files=1, max_fields=16, max_part_size=ENVELOPE_BYTES)
+    parser.stream = parser.complete(stream)
     parser.spool_max_size = most  # never to disk: photos are private, and containers read-only
     try:
-        form = await parser.parse()
+        return await parser.parse()
     # Python's text codecs, which the client names, raise LookupError and kinds of ValueError.
     except (MultiPartException, ValueError, LookupError) as error:
         raise MalformedMultipart(f"The form cannot be read: {_reason(error)}") from error
-    if not parser.ended:
-        raise MalformedMultipart("The form ends before its closing boundary; send it again.")
-    return form
 
 
 def _reason(error: Exception) -> str:
@@ -92,3 +90,10 @@ class _FormParser(MultiPartParser):
 
     def on_end(self) -> None:
         self.ended = True
+
+    async def complete(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The stream; raises `MalformedMultipart` where it stops before the form does."""
+        async for chunk in stream:
+            yield chunk
+        if not self.ended:
+            raise MalformedMultipart("The form ends before its closing boundary; send it again.")

@@ -28,6 +28,8 @@ async def deliver(
     await services.jobs.submit(submission)
     job = submission.job
     patience_s = job.deadline - time.time()
+    if preference.respond_async and not preference.wait_s:
+        return accepted(request, job.id)
     if preference.respond_async:
         patience_s = min(preference.wait_s, services.settings.request_timeout_s)
     try:

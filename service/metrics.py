@@ -104,5 +104,6 @@ class MetricsMiddleware:
 
 
 def route_of(scope: Scope) -> str:
-    """The template of the route that took the request, never its raw path."""
-    return getattr(scope.get("route"), "path", "unmatched")
+    """The template of the route that took the request, or the path of the mounted app; never the raw path."""
+    mounted = str(scope["root_path"]) if "endpoint" in scope else "unmatched"
+    return getattr(scope.get("route"), "path", mounted)

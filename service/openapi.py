@@ -49,12 +49,10 @@ PICTURE_ANSWER: dict[int | str, dict[str, Any]] = {
 
 
 def problem_answers(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may raise these problems."""
+    """The `responses` of a route that may raise these problems, and of every other problem."""
     by_status: defaultdict[int, list[str]] = defaultdict(list)
     for kind in kinds:
         by_status[kind.status].append(kind.title)
     content = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
-    return {
-        status: {"description": "; or: ".join(titles), "content": content}
-        for status, titles in sorted(by_status.items())
-    }
+    answers = {status: {"description": "; or: ".join(by_status[status]), "content": content} for status in by_status}
+    return {**dict(sorted(answers.items())), "default": {"description": "Any other problem.", "content": content}}

@@ -19,7 +19,8 @@ Image.MAX_IMAGE_PIXELS = None
 READ: Final = "JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP and still GIF"
 TRANSPOSED: Final = range(5, 9)
 """EXIF orientations that exchange width and height."""
-WEBP_MAX_SIDE: Final = 16384
+UPRIGHT: Final = ("TIFF", "HEIF")
+"""Formats of which Pillow gives the upright size by itself."""
 ANIMATED: Final = frozenset({"gif", "webp", "png", "avif"})
 """Formats whose further frames are an animation. Those of TIFF are pages, of MPO and HEIC further shots."""
 
@@ -127,6 +128,8 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _upright(image: Image.Image) -> tuple[int, int]:
+    if image.format in UPRIGHT:
+        return image.size
     try:
         # Not PngImageFile.getexif: it decodes the whole picture where the header has no EXIF.
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Progress:
     seconds: float = 0.0
     """Time spent in steps, over all sittings."""
     broken_photos: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    """As last reported."""
 
 
 def save_checkpoint(
@@ -58,16 +60,39 @@ def save_checkpoint(
     write_whole(path, lambda temporary: torch.save(state, temporary))
 
 
+def set_aside(path: Path) -> Path:
+    """Renames an earlier run's checkpoint, so that it is not overwritten. Returns its new place."""
+    kept = path.with_stem(f"{path.stem}-{int(path.stat().st_mtime)}")
+    return path.rename(kept)
+
+
 def load_checkpoint(
     path: Path, task: torch.nn.Module, optimizer: torch.optim.Optimizer, config: dict[str, Any]
 ) -> Progress:
     """Puts a run back where `save_checkpoint` left it. Raises `CheckpointError` if it was another run's."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_saved(path)
         if state["config"] != config:
             raise CheckpointError(f"{path} belongs to a run with other settings: give the same ones, or another --run.")
-        task.load_state_dict(state["task"], strict=False)
+        _load_task(task, state["task"])
         optimizer.load_state_dict(state["optimizer"])
         return Progress(**state["progress"])
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
-        raise CheckpointError(f"Cannot go on from {path}: {error}.") from error
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"Cannot go on from {path}: {error}. Give another --run to start anew.") from error
+
+
+def read_saved(path: Path) -> Any:
+    """What `torch.save` wrote. Raises `OSError` when it is missing or damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        # The unpickler stumbles over damaged bytes in any way it likes.
+        raise OSError("the file is damaged or was not written by torch.save") from error
+
+
+def _load_task(task: torch.nn.Module, state: dict[str, Any]) -> None:
+    missing, unknown = task.load_state_dict(state, strict=False)
+    if unknown or any(not name.startswith("loss_network.") for name in missing):
+        raise CheckpointError("The checkpoint holds another network: give the settings it was trained with.")

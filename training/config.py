@@ -45,6 +45,14 @@ class Schedule:
         """The number of steps of the whole run."""
         return sum(stage.steps for stage in self.stages)
 
+    def samples_before(self, step: int) -> int:
+        """The number of pictures seen in the first `step` steps."""
+        seen = 0
+        for stage in self.stages:
+            seen += min(stage.steps, step) * stage.batch
+            step = max(step - stage.steps, 0)
+        return seen
+
 
 @dataclass(frozen=True)
 class StyleWeights:

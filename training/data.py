@@ -1,18 +1,19 @@
 """Photos from a folder, cropped. What sample n of a run looks like depends on the seed and n alone."""
 
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from training.config import Schedule
-from training.errors import PhotosError, StyleImageError
+from training.errors import PhotosError
+from training.pictures import read_rgb, to_tensor
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
 
@@ -25,33 +26,6 @@ def list_photos(folder: Path) -> list[Path]:
     if not photos:
         raise PhotosError(f"No photos in {folder}: it should hold some hundreds of JPEG or PNG files.")
     return photos
-
-
-def read_rgb(path: Path, largest_side: int | None = None) -> Image.Image:
-    """The picture upright, in RGB, no longer than `largest_side` px a side. Raises `OSError` if unreadable."""
-    with Image.open(path) as image:
-        if largest_side is not None:
-            image.draft("RGB", (largest_side, largest_side))
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-    if largest_side is not None and max(upright.size) > largest_side:
-        upright.thumbnail((largest_side, largest_side), Image.Resampling.BICUBIC)
-    return upright
-
-
-def read_style_image(path: Path, size: int) -> Tensor:
-    """The style image (3, H, W) in [0, 1], its longer side `size` px. Raises `StyleImageError`."""
-    try:
-        image = read_rgb(path)
-    except OSError as error:
-        raise StyleImageError(f"Cannot read the style image {path}: {error}.") from error
-    scale = size / max(image.size)
-    resized = image.resize([max(round(side * scale), 32) for side in image.size], Image.Resampling.LANCZOS)
-    return to_tensor(resized).float() / 255
-
-
-def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB picture as uint8 (3, H, W)."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 @dataclass(frozen=True)
@@ -67,7 +41,7 @@ class CropPolicy:
     """How a square is cut from a photo."""
 
     min_scale: float = 1.0
-    """Crop side over output side, at least. 1 keeps the photo's own pixels."""
+    """Crop side over output side, at least. 1 keeps the photo's own pixels; a smaller photo is enlarged."""
     max_scale: float | None = None
     """The same at most; none means up to the photo's short side."""
     rotate: bool = False
@@ -99,11 +73,12 @@ class PhotoCrops(Dataset[tuple[Tensor, int, int]]):
 
     def __getitem__(self, sample: Sample) -> tuple[Tensor, int, int]:
         rng = random.Random(f"{self._seed}/crop/{sample.number}")
-        for broken in range(len(self._photos)):
+        # Twice, because the order changes between epochs: only a whole epoch surely meets every photo.
+        for broken in range(2 * len(self._photos)):
             path = self._photos[self._photo_index(sample.number + broken)]
             try:
                 photo = read_rgb(path, self._largest_side)
-            except (OSError, ValueError, Image.DecompressionBombError):
+            except OSError:
                 continue
             return to_tensor(self._policy.cut(photo, sample.size, rng)), sample.number, broken
         raise PhotosError("None of the photos can be read: check the folder given with --photos.")
@@ -117,36 +92,40 @@ class PhotoCrops(Dataset[tuple[Tensor, int, int]]):
         return self._order[position]
 
 
-def plan_batches(schedule: Schedule, first_step: int = 0) -> Iterator[list[Sample]]:
-    """The samples of each step from `first_step` on: the same ones whether or not the run was broken there."""
-    number, step = 0, 0
-    for stage in schedule.stages:
-        for _ in range(stage.steps):
-            if step >= first_step:
-                yield [Sample(number + offset, stage.size) for offset in range(stage.batch)]
-            number += stage.batch
-            step += 1
+@dataclass(frozen=True)
+class BatchPlan:
+    """The samples of each step, the same ones whether or not the run was broken. Iterates over lists of samples."""
 
-
-class _BatchPlan:
-    """`plan_batches` as the DataLoader wants it."""
-
-    def __init__(self, schedule: Schedule, first_step: int) -> None:
-        self._schedule = schedule
-        self._first_step = first_step
+    schedule: Schedule
+    first_step: int = 0
+    rank: int = 0
+    """Which of the processes that train together this one is."""
+    processes: int = 1
 
     def __iter__(self) -> Iterator[list[Sample]]:
-        return plan_batches(self._schedule, self._first_step)
+        number, step = 0, 0
+        for stage in self.schedule.stages:
+            for _ in range(stage.steps):
+                if step >= self.first_step:
+                    own = range(number + self.rank, number + stage.batch, self.processes)
+                    yield [Sample(each, stage.size) for each in own]
+                number += stage.batch
+                step += 1
 
 
-def load_batches(
-    crops: PhotoCrops, schedule: Schedule, first_step: int, processes: int
-) -> "DataLoader[tuple[Tensor, int, int]]":
-    """Streams the run's batches from `processes` worker processes (0: from this one)."""
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; a reader that dies of it would take the run's last step with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def load_batches(crops: PhotoCrops, plan: BatchPlan, readers: int) -> "DataLoader[tuple[Tensor, int, int]]":
+    """Streams the plan's batches from `readers` worker processes (0: from this one)."""
     return DataLoader(
         crops,
-        batch_sampler=_BatchPlan(schedule, first_step),
-        num_workers=processes,
-        prefetch_factor=4 if processes else None,
+        batch_sampler=plan,
+        num_workers=readers,
+        prefetch_factor=4 if readers else None,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_signals_to_the_trainer,
     )

@@ -14,12 +14,16 @@ class StyleImageError(TrainingError):
 
 
 class LossWeightsError(TrainingError):
-    """VGG-16's weights could not be loaded or downloaded."""
+    """VGG-16's or LPIPS's weights could not be loaded or downloaded."""
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint or zoo file is missing, damaged, or belongs to another run."""
+    """A checkpoint or zoo file is missing, damaged, cannot be written, or belongs to another run."""
 
 
 class ConfigError(TrainingError):
     """A setting of the run makes no sense."""
+
+
+class DeviceMemoryError(TrainingError):
+    """A step needs more memory than the device has."""

@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.card import CARD_FILE, CardError, ModelCard, Task, weights_digest
+from models.card import CARD_FILE, ModelCard, Task, weights_digest
 from models.style_net import StyleTrunk
 from training.checkpoint import write_whole
-from training.errors import CheckpointError
 
 STYLE_VECTOR = "norm_P"
 """Name of the one tensor in a style's file."""
@@ -73,22 +72,3 @@ def export_style(norm_P: Tensor, card: ModelCard, path: Path) -> None:
     digest = weights_digest([(STYLE_VECTOR, to_bytes(norm_P))])
     metadata = {CARD_FILE: replace(card, digest=digest).to_json()}
     write_whole(path, lambda temporary: save_file({STYLE_VECTOR: norm_P}, temporary, metadata=metadata))
-
-
-def read_trunk(path: Path) -> tuple[StyleTrunk, ModelCard]:
-    """A trunk from the zoo as a network that can be trained on. Raises `CheckpointError`."""
-    extra = {CARD_FILE: ""}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            archive = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
-        card = ModelCard.from_json(extra[CARD_FILE])
-        if card.task is not Task.STYLE_TRUNK:
-            raise CheckpointError(f"{path} holds no style trunk but a {card.task}.")
-        state = archive.state_dict()
-        card.verify({name: to_bytes(value) for name, value in state.items()})
-        trunk = StyleTrunk(card.width, residual_blocks=int(card.architecture.rsplit("-", 1)[1]))
-        trunk.load_state_dict(state)
-        return trunk, card
-    except (OSError, RuntimeError, CardError, ValueError, IndexError) as error:
-        raise CheckpointError(f"Cannot read the trunk {path}: {error}") from error

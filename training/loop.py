@@ -2,27 +2,33 @@
 
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from training.checkpoint import Progress, load_checkpoint, save_checkpoint, set_aside
 from training.config import Schedule
-from training.data import CropPolicy, PhotoCrops, load_batches
+from training.data import BatchPlan, CropPolicy, PhotoCrops, load_batches
+from training.distributed import ProcessGroup
+from training.errors import PhotosError
+from training.journal import LossWriter, ignore_losses
+from training.memory import memory_error
+from training.stop import StopRequest
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
+REPORT_EVERY = 10
+"""Steps between two reports of the losses: reading them makes the device wait."""
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Crops (B, 3, S, S) uint8, their numbers in the run (B,), broken photos passed over for each (B,)."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class RunSettings:
     photos: tuple[Path, ...]
     run_dir: Path
     device: torch.device
+    group: ProcessGroup = field(default_factory=ProcessGroup)
     resume: bool = False
     data_processes: int = 1
     save_every_s: float = 180.0
@@ -39,28 +46,10 @@ class RunSettings:
     time_limit_s: float = math.inf
     """Seconds after which this sitting stops, to be resumed."""
 
-
-@dataclass
-class StopRequest:
-    """Set by Ctrl-C, SIGTERM or the time limit; the loop ends after the step in hand."""
-
-    reason: str = ""
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Takes SIGINT and SIGTERM as requests while the block runs; a second one ends the program at once."""
-
-        def request(number: int, frame: FrameType | None) -> None:
-            if self.reason:
-                raise KeyboardInterrupt
-            self.reason = signal.Signals(number).name
-
-        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    @property
+    def checkpoint(self) -> Path:
+        """The run's checkpoint."""
+        return self.run_dir / CHECKPOINT
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
@@ -73,6 +62,7 @@ class Trainer:
     """Runs a task's schedule, from the start or from a checkpoint, and leaves checkpoints and previews behind."""
 
     task: nn.Module
+    """Called with pictures (B, 3, S, S) in [0, 1] and their numbers (B,); answers with losses, `total` among them."""
     schedule: Schedule
     policy: CropPolicy
     settings: RunSettings
@@ -80,25 +70,24 @@ class Trainer:
     """What must be equal for a resume; also goes into the card."""
     preview: Callable[[], None]
     """Draws the preview picture."""
-    on_losses: Callable[[int, dict[str, float]], None] = lambda step, losses: None
+    write_losses: LossWriter = ignore_losses
     progress: Progress = field(default_factory=Progress)
-    last_losses: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> bool:
-        """Trains. Returns whether the schedule was finished; either way the checkpoint holds what was learned."""
+        """Trains. Returns whether the schedule was finished; either way the checkpoint holds what was learned.
+
+        Raises a `TrainingError` for what a person can mend.
+        """
+        self.settings.group.check(self.schedule)
         self.task.to(self.settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parameters = [value for value in self.task.parameters() if value.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=self.schedule.learning_rate)
-        checkpoint = self.settings.run_dir / CHECKPOINT
-        if self.settings.resume and checkpoint.exists():
-            self.progress = load_checkpoint(checkpoint, self.task, optimizer, self.config)
+        optimizer = self._optimizer()
+        self._take_up(optimizer)
         self.task.train()
-        stop = StopRequest()
+        stop = StopRequest(self.settings.time_limit_s)
         with stop.on_signals():
-            self._run_steps(optimizer, checkpoint, stop)
+            self._run_steps(optimizer, stop)
         self.task.eval()
-        save_checkpoint(checkpoint, self.task, optimizer, self.progress, self.config)
-        self.preview()
+        self._save(optimizer)
         if self.progress.broken_photos:
             log.warning("%d unreadable photos were passed over.", self.progress.broken_photos)
         if stop.reason:
@@ -107,52 +96,102 @@ class Trainer:
 
     def restore(self) -> None:
         """Takes up the checkpoint without training. Raises `CheckpointError`."""
-        parameters = [value for value in self.task.parameters() if value.requires_grad]
-        optimizer = torch.optim.Adam(parameters)
-        self.progress = load_checkpoint(self.settings.run_dir / CHECKPOINT, self.task, optimizer, self.config)
-        self.task.eval()
+        self.progress = load_checkpoint(self.settings.checkpoint, self.task, self._optimizer(), self.config)
+        self.task.to(self.settings.device).eval()
 
-    def _run_steps(self, optimizer: torch.optim.Optimizer, checkpoint: Path, stop: StopRequest) -> None:
-        started = saved = time.monotonic()
-        with tqdm(total=self.schedule.steps, initial=self.progress.step, mininterval=1, unit="step") as bar:
+    def _optimizer(self) -> torch.optim.Optimizer:
+        parameters = [value for value in self.task.parameters() if value.requires_grad]
+        return torch.optim.Adam(parameters, lr=self.schedule.learning_rate)
+
+    def _take_up(self, optimizer: torch.optim.Optimizer) -> None:
+        checkpoint = self.settings.checkpoint
+        if not checkpoint.exists():
+            return
+        if self.settings.resume:
+            self.progress = load_checkpoint(checkpoint, self.task, optimizer, self.config)
+        elif self.settings.group.leads:
+            log.warning("%s is of an earlier run: kept as %s.", checkpoint, set_aside(checkpoint).name)
+
+    def _run_steps(self, optimizer: torch.optim.Optimizer, stop: StopRequest) -> None:
+        model = self.settings.group.wrap(self.task, self.settings.device)
+        saved = time.monotonic()
+        with self._bar() as bar:
             for batch in self._batches():
                 before = time.monotonic()
-                losses = self._step(optimizer, batch)
-                now = time.monotonic()
+                losses = self._step(model, optimizer, batch)
                 self.progress.step += 1
-                self.progress.seconds += now - before
+                self.progress.seconds += time.monotonic() - before
                 bar.update()
-                if self.progress.step % 10 == 0:
-                    self.last_losses = {name: value.item() for name, value in losses.items()}
-                    self.on_losses(self.progress.step, self.last_losses)
-                    bar.set_postfix({name: f"{value:.4g}" for name, value in self.last_losses.items()}, refresh=False)
-                if now - saved > self.settings.save_every_s:
-                    save_checkpoint(checkpoint, self.task, optimizer, self.progress, self.config)
-                    self.preview()
-                    saved = now
-                if now - started > self.settings.time_limit_s:
-                    stop.reason = stop.reason or "time limit"
-                if stop.reason:
+                if self.progress.step % REPORT_EVERY == 0:
+                    self._report(losses, bar)
+                if time.monotonic() - saved > self.settings.save_every_s:
+                    self._save(optimizer)
+                    saved = time.monotonic()
+                if self._should_stop(stop, batch):
                     return
 
-    def _batches(self) -> "DataLoader[tuple[Tensor, int, int]]":
-        crops = PhotoCrops(self.settings.photos, self.policy, self.schedule.seed)
-        return load_batches(crops, self.schedule, self.progress.step, self.settings.data_processes)
+    def _bar(self) -> "tqdm[None]":
+        return tqdm(
+            total=self.schedule.steps,
+            initial=self.progress.step,
+            mininterval=1,
+            unit="step",
+            disable=not self.settings.group.leads,
+        )
 
-    def _step(self, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        crops_BCHW, number_B, broken_B = batch
-        self.progress.broken_photos += int(broken_B.sum())
+    def _batches(self) -> Iterator[Batch]:
+        settings = self.settings
+        crops = PhotoCrops(settings.photos, self.policy, self.schedule.seed)
+        plan = BatchPlan(self.schedule, self.progress.step, settings.group.rank, settings.group.size)
+        try:
+            yield from load_batches(crops, plan, settings.data_processes)
+        except PhotosError as error:
+            # A reader process packs its whole traceback into the message.
+            raise PhotosError("None of the photos can be read: check the folder given with --photos.") from error
+
+    def _step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, Tensor]:
+        crops_BCHW, number_B, _ = batch
         factor = learning_rate_factor(self.progress.step, self.schedule.steps)
         for group in optimizer.param_groups:
             group["lr"] = self.schedule.learning_rate * factor
         device = self.settings.device
         pictures_BCHW = crops_BCHW.to(device, non_blocking=True).to(memory_format=torch.channels_last).float() / 255
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            losses: dict[str, Tensor] = self.task(pictures_BCHW, number_B.to(device))
         optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()  # type: ignore[no-untyped-call]
+        try:
+            losses = self._gradients(model, pictures_BCHW, number_B.to(device))
+        except torch.OutOfMemoryError as error:
+            raise memory_error(
+                pictures_BCHW, lambda size: self._gradients(self.task, pictures_BCHW[:size], number_B[:size].to(device))
+            ) from error
         optimizer.step()
+        return losses
+
+    def _gradients(self, model: nn.Module, pictures_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
+        with torch.autocast(self.settings.device.type, dtype=torch.bfloat16):
+            losses: dict[str, Tensor] = model(pictures_BCHW, number_B)
+        losses["total"].backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in losses.items()}
+
+    def _report(self, losses: dict[str, Tensor], bar: "tqdm[None]") -> None:
+        group = self.settings.group
+        sums = group.sum([value.item() for value in losses.values()])
+        means = {name: value / group.size for name, value in zip(losses, sums, strict=True)}
+        self.progress.losses = means
+        self.write_losses(self.progress.step, means)
+        bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()}, refresh=False)
+
+    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        if not self.settings.group.leads:
+            return
+        save_checkpoint(self.settings.checkpoint, self.task, optimizer, self.progress, self.config)
+        self.preview()
+
+    def _should_stop(self, stop: StopRequest, batch: Batch) -> bool:
+        votes, broken = self.settings.group.sum([stop.is_due(), int(batch[2].sum())])
+        self.progress.broken_photos += int(broken)
+        if votes:
+            stop.reason = stop.reason or "another process stopped"
+        return bool(votes)
 
 
 def describe_schedule(schedule: Schedule) -> dict[str, Any]:

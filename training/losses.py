@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.vgg import LossNetwork
+from training.checkpoint import read_saved
 from training.errors import LossWeightsError
 
 CONTENT_LAYER = "relu2_2"
@@ -95,9 +96,9 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        state: Mapping[str, Tensor] = read_saved(path)
         return state
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+    except (OSError, SafetensorError) as error:
         raise LossWeightsError(f"Cannot read the loss weights {path}: {error}.") from error
 
 

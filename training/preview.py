@@ -8,36 +8,34 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.checkpoint import write_whole
-from training.data import read_rgb, to_tensor
+from training.errors import PhotosError
+from training.pictures import read_square, to_image
 from training.tasks import StyleTask, UpscaleTask
 
 PREVIEW_SIZE = 256
 
 
-def read_square(path: Path, size: int = PREVIEW_SIZE) -> Tensor:
-    """The middle of a picture as float (3, size, size) in [0, 1]."""
-    photo = read_rgb(path)
-    side = min(photo.size)
-    left, top = (photo.width - side) // 2, (photo.height - side) // 2
-    square = photo.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
-    return to_tensor(square).float() / 255
-
-
-def to_image(picture_3HW: Tensor) -> Image.Image:
-    """A float picture in [0, 1] as an RGB image."""
-    levels_HW3 = (picture_3HW.detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
-    return Image.fromarray(levels_HW3.numpy())
+def example_photos(photos: Sequence[Path], count: int = 3, size: int = PREVIEW_SIZE) -> list[Tensor]:
+    """Squares (3, size, size) of `count` readable photos, spread over the folder. Raises `PhotosError`."""
+    squares: list[Tensor] = []
+    stride = max(len(photos) // count, 1)
+    for offset in range(stride):
+        # From the middle of each part, because the first files of a folder are often alike.
+        for path in photos[(stride // 2 + offset) % stride :: stride]:
+            try:
+                squares.append(read_square(path, size))
+            except OSError:
+                continue
+            if len(squares) == count:
+                return squares
+    if not squares:
+        raise PhotosError("None of the photos can be read: check the folder given with --photos.")
+    return squares
 
 
 def contact_sheet(rows: Sequence[Sequence[Tensor]]) -> Image.Image:
     """Pictures of one size (3, S, S), in rows."""
     return to_image(torch.cat([torch.cat(tuple(row), dim=2) for row in rows], dim=1))
-
-
-def save_image(image: Image.Image, path: Path) -> None:
-    """Writes a JPEG or PNG, whole or not at all. Raises `CheckpointError`."""
-    write_whole(path, lambda temporary: image.save(temporary, quality=90))
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -59,10 +57,21 @@ def style_sheet(task: StyleTask, photos: Sequence[Tensor], style_images: Sequenc
     return contact_sheet(rows)
 
 
+def style_strip(task: StyleTask, photos: Sequence[Tensor], style_3HW: Tensor) -> Image.Image:
+    """A row a photo: the photo, the photo painted as the only style paints now, and the style image."""
+    device = device_of(task)
+    content_BCHW = torch.stack(tuple(photos)).to(device)
+    with torch.no_grad():
+        painted_BCHW = task.paint(content_BCHW, torch.zeros(len(photos), dtype=torch.long, device=device))
+    pairs = zip(content_BCHW, painted_BCHW, strict=True)
+    return contact_sheet([[photo_3HW, painted_3HW, style_3HW.to(device)] for photo_3HW, painted_3HW in pairs])
+
+
 def upscale_sheet(task: UpscaleTask, photos: Sequence[Tensor]) -> Image.Image:
     """A row a photo: enlarged bicubically, by the network, and the truth."""
     device = device_of(task)
     rows = []
+    task.network.eval()
     for photo_3HW in photos:
         high_res_BCHW = photo_3HW[None].to(device)
         low_res_BCHW = task.degradation(high_res_BCHW)
@@ -70,4 +79,5 @@ def upscale_sheet(task: UpscaleTask, photos: Sequence[Tensor]) -> Image.Image:
         with torch.no_grad():
             enlarged_BCHW = task.network(low_res_BCHW)
         rows.append([bicubic_BCHW[0], enlarged_BCHW[0], high_res_BCHW[0]])
+    task.network.train()
     return contact_sheet(rows)

@@ -52,6 +52,11 @@ class StyleTask(nn.Module):
         for layer in STYLE_LAYERS:
             self.register_buffer(f"gram_{layer}_SCC", torch.stack([gram[layer] for gram in grams]), False)
 
+    def start_from(self, norm_P: Tensor) -> None:
+        """Sets every style's vector."""
+        with torch.no_grad():
+            self.norms_SP.copy_(norm_P)
+
     def paint(self, content_BCHW: Tensor, style_B: Tensor) -> Tensor:
         """The pictures in the styles of those indices."""
         painted_BCHW: Tensor = self.trunk(content_BCHW, self.norms_SP[style_B])
@@ -107,21 +112,29 @@ class UpscaleTask(nn.Module):
         loss_network: LossNetwork,
         weights: UpscaleWeights,
         layers: Sequence[str] = UPSCALE_LAYERS,
+        warm_up_samples: int = 0,
     ) -> None:
+        """`warm_up_samples`: the run's first pictures, from which the per-pixel loss alone learns, at weight 1.
+
+        From nothing, the normalised feature loss holds the compact network at the bilinear enlargement.
+        """
         super().__init__()
         self.network = network
         self.degradation = degradation
         self.loss_network = loss_network
         self.weights = weights
         self.layers = tuple(layers)
+        self.warm_up_samples = warm_up_samples
 
     def forward(self, high_res_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
         """Losses of a step, each a scalar."""
         with torch.autocast(high_res_BCHW.device.type, enabled=False):
             low_res_BCHW = self.degradation(high_res_BCHW)
         enlarged_BCHW = self.network(low_res_BCHW.contiguous(memory_format=torch.channels_last)).float()
-        pixel = self.weights.pixel * pixel_loss(enlarged_BCHW, high_res_BCHW).mean()
-        if not self.weights.feature:
+        warming_up = bool(number_B.min() < self.warm_up_samples)
+        pixel_weight = 1.0 if warming_up else self.weights.pixel
+        pixel = pixel_weight * pixel_loss(enlarged_BCHW, high_res_BCHW).mean()
+        if warming_up or not self.weights.feature:
             return {"total": pixel, "pixel": pixel, "feature": torch.zeros_like(pixel)}
         features = self.loss_network(enlarged_BCHW, self.layers)
         with torch.no_grad():

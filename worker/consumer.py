@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, RedisError, TimeoutError
 from rq import Queue, SimpleWorker
 from rq.exceptions import AbandonedJobError, DequeueTimeout
 from rq.executions import Execution
@@ -52,6 +52,8 @@ from worker.pipeline import Answer, PicturePipeline, Request
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 BEAT_S = 1.0
 """Seconds between two signs of life of the jobs in hand."""
 LEASE_S = 6
@@ -66,6 +68,10 @@ RECONNECT_S = 0.5
 
 PUT_BACK = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) > 0 then redis.call('LPUSH', KEYS[2], ARGV[1]) end"
 """Moves a job id from one list to the front of another, unless somebody else has done so."""
+
+UNAVAILABLE = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)
+"""What passes by itself or by an operator's hand. Any other error of Redis is a fault of ours and ends the worker."""
+UNAVAILABLE_SENTENCE = "Redis cannot be used (%s); trying again until it can."
 
 TASKS: dict[str, type[Job]] = {STYLIZE_TASK: StyleJob, UPSCALE_TASK: UpscaleJob}
 
@@ -114,8 +120,8 @@ class BatchWorker(SimpleWorker):
             try:
                 self._recover_lost_jobs()
                 self._run_batch(self._take())
-            except RedisError as error:
-                log.warning("Redis cannot be reached (%s); trying again.", error)
+            except UNAVAILABLE as error:
+                log.warning(UNAVAILABLE_SENTENCE, error)
                 self._retry_until_connected(self._greet)
         self._done.set()
         heart.join()
@@ -174,7 +180,11 @@ class BatchWorker(SimpleWorker):
     def _run_batch(self, taken: list[TakenJob]) -> None:
         if not taken:
             return
-        inputs: Any = self.connection.mget([input_key(job.rq_job.id) for job in taken])
+        keys = [input_key(job.rq_job.id) for job in taken]
+        inputs: Any = self._retry_until_connected(lambda: self.connection.mget(keys))
+        if inputs is None:
+            self._forget(taken)
+            return
         requests = []
         for job, content in zip(taken, inputs, strict=True):
             try:
@@ -196,13 +206,17 @@ class BatchWorker(SimpleWorker):
 
     def _close(self, taken: TakenJob, job: Job | None, answer: Answer) -> None:
         """Writes the answer and RQ's bookkeeping in one transaction; Redis being away delays it."""
-        closed = self._retry_until_connected(lambda: self._close_once(taken, job, answer))
-        if not closed:
+        if not self._retry_until_connected(lambda: self._close_once(taken, job, answer)):
             log.warning("Job %s could not be closed; another worker will run it again.", taken.rq_job.id)
-        with self._taken_lock:
-            self._taken.pop(taken.execution.id, None)
+        self._forget([taken])
 
-    def _close_once(self, taken: TakenJob, job: Job | None, answer: Answer) -> None:
+    def _forget(self, taken: Iterable[TakenJob]) -> None:
+        """Lets the leases of jobs run out: of closed ones, and of those that others should run again."""
+        with self._taken_lock:
+            for job in taken:
+                self._taken.pop(job.execution.id, None)
+
+    def _close_once(self, taken: TakenJob, job: Job | None, answer: Answer) -> bool:
         rq_job = taken.rq_job
         rq_job.ended_at = now()
         with self.connection.pipeline() as pipe:
@@ -214,6 +228,7 @@ class BatchWorker(SimpleWorker):
                 self._record_failure(rq_job, taken.execution, answer.result, pipe)
             self.cleanup_execution(rq_job, pipeline=pipe, execution=taken.execution)
             pipe.execute()
+        return True
 
     def _record_success(self, job: RqJob, execution: Execution, pipe: Pipeline) -> None:
         result_ttl = job.get_result_ttl(self.default_result_ttl)
@@ -286,19 +301,20 @@ class BatchWorker(SimpleWorker):
                 register(self, pipe)
                 pipe.execute()
 
-    def _retry_until_connected(self, call: Callable[[], None]) -> bool:
-        """Calls until Redis answers. When asked to stop it gives up after `LEASE_S` and returns False."""
-        give_up_at = math.inf
+    def _retry_until_connected(self, call: Callable[[], T]) -> T | None:
+        """Calls until Redis answers. When asked to stop it gives up after `LEASE_S` and returns none."""
+        give_up_at, failed = math.inf, False
         while time.monotonic() < give_up_at:
             try:
-                call()
-                return True
-            except RedisError as error:
-                log.debug("Redis still cannot be reached (%s).", error)
+                return call()
+            except UNAVAILABLE as error:
+                if not failed:
+                    log.warning(UNAVAILABLE_SENTENCE, error)
+                failed = True
             if self._stop.is_set() and give_up_at == math.inf:
                 give_up_at = time.monotonic() + LEASE_S
             time.sleep(RECONNECT_S)
-        return False
+        return None
 
 
 @contextmanager

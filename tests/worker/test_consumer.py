@@ -149,7 +149,7 @@ def test_a_worker_finishes_what_it_has_before_it_ends(client: Client, redis: Red
 
 def test_redis_may_go_and_come_back(client: Client, redis: RedisServer, worker: Worker) -> None:
     redis.stop()
-    worker.wait_until_logged("Redis cannot be reached")
+    worker.wait_until_logged("Redis cannot be used")
     redis.start()
     with redis.connect() as connection:
         again = Client(connection)

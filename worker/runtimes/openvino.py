@@ -13,7 +13,6 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino as ov  # noqa: E402
 
-
 KEEP_MEMORY_BELOW = 3 * 2_000_000
 """Values of an input up to which its memory is kept for the next. A large photo takes 0.2 GB a megapixel."""
 

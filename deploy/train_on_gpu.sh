@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Trains the gallery and the upscalers on a CUDA machine, in stretches that end before a time limit and go on
+# where the last one stopped. Needs python with torch (CUDA), pillow, safetensors, numpy and tqdm (PYTHON=...).
+#
+#   deploy/train_on_gpu.sh pack PHOTOS LOSS_WEIGHTS PACKED     here: photos and loss network, under 60 MB
+#   deploy/train_on_gpu.sh train PACKED STYLES STATE [WHAT..]  there: again and again until it says "All done."
+#
+# STATE keeps the checkpoints (STATE/runs) and the results (STATE/zoo): bring it back and hand it in again when the
+# machine changes. WHAT: w16 w32 x2 x4 x8, all by default. LIMIT: seconds of one stretch, 520 by default.
+# With several GPUs, PROCESSES=N trains on N of them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3}
+LIMIT=${LIMIT:-520}
+PROCESSES=${PROCESSES:-1}
+
+if [[ ${1:-} == pack && $# -eq 4 ]]; then
+    exec "$PYTHON" -m training.pack "$4" --photos "$2" --loss-weights "$3"
+fi
+if [[ ${1:-} != train || $# -lt 4 ]]; then
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+packed=$2 styles=$3 state=$4
+shift 4
+[[ $# -gt 0 ]] || set -- w16 w32 x2 x4 x8
+
+fit() {
+    local name=$1 launcher=()
+    shift
+    [[ ! -e $state/done/$name ]] || return 0
+    local left=$((LIMIT - SECONDS))
+    # Loading takes about twenty seconds; less than a minute is not worth a start.
+    ((left > 60)) || exit 130
+    ((PROCESSES == 1)) || launcher=(-m torch.distributed.run --standalone --nproc-per-node "$PROCESSES")
+    "$PYTHON" "${launcher[@]}" -m training.fit "$@" --photos "$packed/photos" \
+        --loss-weights "$packed/vgg16_relu4_3_fp16.safetensors" --zoo "$state/zoo" --run-dir "$state/runs/$name" \
+        --device cuda --data-processes 8 --save-every 2m --time-limit "$((left - 30))s" --resume
+    mkdir -p "$state/done" && touch "$state/done/$name"
+}
+
+# The paper's length: 40,000 steps of at least 4 pictures, up to 256 px; 200,000 steps for the upscalers.
+gallery() { fit "$1" gallery --styles "$styles" --width "$2" --stages 10000x16@128 15000x8@192 15000x8@256; }
+upscaler() { fit "$1" upscale --factor "$2" --stages 120000x16@96 80000x16@128; }
+
+for what in "$@"; do
+    case $what in
+        w16) gallery w16 16 ;;
+        w32) gallery w32 32 ;;
+        x2 | x4 | x8) upscaler "$what" "${what#x}" ;;
+        *) echo "Nothing is called $what: choose among w16 w32 x2 x4 x8." >&2 && exit 2 ;;
+    esac
+done
+echo "All done."

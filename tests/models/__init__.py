@@ -1,0 +1,1 @@
+"""Tests of the networks, their cards and the loss network."""

@@ -1,0 +1,63 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from models.sr_net import FACTORS, CompactUpscaler, PaperUpscaler, build_upscaler
+from tests.models.tracing import traced
+
+SIZES = [(16, 16), (16, 17), (21, 16), (33, 18)]
+SMALL: dict[str, Callable[[int], nn.Module]] = {
+    "compact": lambda factor: CompactUpscaler(factor, width=6, layers=2),
+    "paper": lambda factor: PaperUpscaler(factor, width=6, residual_blocks=1),
+}
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("architecture", SMALL)
+def test_the_traced_upscaler_equals_the_eager_one_and_enlarges_exactly(architecture: str, factor: int) -> None:
+    torch.manual_seed(0)
+    network = SMALL[architecture](factor).eval()
+    archive = traced(network, torch.rand(2, 3, 24, 32))
+
+    for batch, (height, width) in enumerate(SIZES, start=1):
+        low_res_BCHW = torch.rand(batch, 3, height, width)
+        with torch.no_grad():
+            high_res_BCHW = network(low_res_BCHW)
+            torch.testing.assert_close(archive(low_res_BCHW), high_res_BCHW)
+        assert high_res_BCHW.shape == (batch, 3, factor * height, factor * width)
+        assert 0 <= high_res_BCHW.min() <= high_res_BCHW.max() <= 1
+
+
+def test_the_untrained_compact_upscaler_is_close_to_bilinear() -> None:
+    torch.manual_seed(0)
+    low_res_BCHW = torch.rand(1, 3, 24, 24)
+    bilinear_BCHW = nn.functional.interpolate(low_res_BCHW, scale_factor=4.0, mode="bilinear", align_corners=False)
+
+    with torch.no_grad():
+        high_res_BCHW = CompactUpscaler(4).eval()(low_res_BCHW)
+
+    assert (high_res_BCHW - bilinear_BCHW).abs().mean() < 0.02
+
+
+def test_pixels_are_clamped_only_outside_training() -> None:
+    network = CompactUpscaler(2, width=4, layers=1)
+    nn.init.constant_(network.out.bias, 2.0)  # type: ignore[arg-type]
+    low_res_BCHW = torch.rand(1, 3, 16, 16)
+
+    with torch.no_grad():
+        assert network.train()(low_res_BCHW).max() > 1
+        assert network.eval()(low_res_BCHW).max() == 1
+
+
+def test_build_upscaler_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match="compact, paper"):
+        build_upscaler("enormous", 4)
+    with pytest.raises(ValueError, match="2, 4, 8"):
+        build_upscaler("compact", 3)
+
+
+@pytest.mark.parametrize("architecture", ["compact", "paper"])
+def test_shipped_upscalers_stay_under_four_megabytes(architecture: str) -> None:
+    assert 4 * sum(parameter.numel() for parameter in build_upscaler(architecture, 8).parameters()) < 4e6

@@ -1,0 +1,190 @@
+import math
+import subprocess
+import sys
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+from redis import Redis
+
+from service.app import create_app
+from service.pace import LONGEST_S, UNKNOWN_S, Pace
+from service.preferences import Preference
+from service.settings import Settings, SettingsError
+from tests.service.stand_in import StandIn, report
+from tests.service.support import encode, serving
+
+pytestmark = pytest.mark.anyio
+
+JPEG = encode("JPEG")
+PAINT = "/stylize?style=candy"
+
+
+def test_importing_the_app_loads_no_models() -> None:
+    heavy = ("torch", "numpy", "openvino", "models", "training", "worker.engine")
+    code = f"import sys, service.app; sys.exit(', '.join(m for m in {heavy!r} if m in sys.modules) or None)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_catalog(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    async with serving(redis_url) as client:
+        styles = (await client.get("/styles")).json()
+        upscalers = (await client.get("/upscalers")).json()
+        preview = await client.get("/styles/candy/preview")
+        none = await client.get("/styles/wave/preview")
+        unknown = await client.get("/styles/candu/preview")
+    assert [style["name"] for style in styles] == ["candy", "mosaic", "wave"]
+    assert styles[0]["preview"] == "/styles/candy/preview"
+    assert styles[2]["preview"] is None
+    assert [upscaler["factor"] for upscaler in upscalers] == [2, 4]
+    assert (preview.content, preview.headers["content-type"]) == (b"a preview", "image/jpeg")
+    assert none.json()["type"] == "urn:impasto:problem:no-preview"
+    assert unknown.json()["near"] == ["candy"]
+
+
+async def test_report_that_cannot_be_read_is_passed_over(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    redis.zadd("impasto:workers", {"newer": 2e10})
+    redis.set("impasto:worker:newer", '{"name": "newer", "unheard": 1}')
+    async with serving(redis_url) as client:
+        assert (await client.get("/readyz")).json()["workers"] == 1
+
+
+async def test_metrics_name_routes_not_paths(redis: Redis, redis_url: str) -> None:
+    with StandIn(redis):
+        async with serving(redis_url) as client:
+            await client.post(PAINT, content=JPEG)
+            await client.post(PAINT, content=b"hello")
+            await client.get("/jobs/" + "1" * 32)
+            await client.get("/web/nothing.js")
+            await client.get("/secret/path")
+            await client.request("BREW", "/livez")
+            text = (await client.get("/metrics")).text
+    samples = {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    requests = {key[1:]: value for key, value in samples.items() if key[0] == "impasto_http_requests_total"}
+    assert requests == {
+        ("POST", "/stylize", "200"): 1,
+        ("POST", "/stylize", "415"): 1,
+        ("GET", "/jobs/{job_id}", "404"): 1,
+        ("GET", "/web", "404"): 1,
+        ("GET", "unmatched", "404"): 1,
+        ("other", "/livez", "405"): 1,
+    }
+    assert samples["impasto_stage_seconds_sum", "infer"] == pytest.approx(0.003)
+    assert samples["impasto_refusals_total", "unsupported-picture"] == 1
+    assert samples["impasto_upload_bytes_count",] == 1
+    assert samples["impasto_queue_depth",] == 0
+    assert samples["impasto_live_workers",] == 1
+    assert not math.isnan(samples["process_start_time_seconds",])
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": "Basic first"}, 401),
+        ({"X-API-Key": "firs"}, 401),
+        ({"X-API-Key": "f\u00fcrst"}, 401),
+        ({"Authorization": "Bearer first"}, 200),
+        ({"X-API-Key": "second"}, 200),
+    ],
+)
+async def test_api_keys(redis: Redis, redis_url: str, headers: dict[str, str], status: int) -> None:
+    with StandIn(redis):
+        async with serving(redis_url, api_keys="first, second") as client:
+            encoded = httpx.Headers([(name.encode(), value.encode("latin-1")) for name, value in headers.items()])
+            response = await client.post(PAINT, content=JPEG, headers=encoded)
+            paths = ("/livez", "/readyz", "/metrics", "/styles", "/docs")
+            opened = {(await client.get(path)).status_code for path in paths}
+            job = await client.get("/jobs/" + "0" * 32, headers=encoded)
+    assert response.status_code == status
+    assert job.status_code == (401 if status == 401 else 404)
+    assert opened == {200}
+    if status == 401:
+        assert response.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_studio_page_and_its_files(redis_url: str) -> None:
+    async with serving(redis_url) as client:
+        page = await client.get("/")
+        script = await client.get("/web/studio.js")
+    assert page.headers["content-type"].startswith("text/html")
+    assert script.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("offered", "kept"), [("abc-1", True), ("", False), ("a b", False), ("x" * 65, False), ("a\tb", False)]
+)
+async def test_request_id(redis_url: str, offered: str, kept: bool) -> None:
+    async with serving(redis_url) as client:
+        answered = (await client.get("/livez", headers={"X-Request-Id": offered})).headers["x-request-id"]
+    assert (answered == offered) is kept
+    assert answered
+
+
+async def test_every_problem_of_openapi_is_a_problem_document(redis_url: str) -> None:
+    async with serving(redis_url) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    for operations in paths.values():
+        for operation in operations.values():
+            errors = {status: answer for status, answer in operation["responses"].items() if status >= "4"}
+            assert all("application/problem+json" in answer.get("content", {}) for answer in errors.values()), errors
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "eighty"), ("PORT", "70000"), ("MAX_UPLOAD_MB", "0"), ("REDIS_URL", "http://x"), ("MAX_QUEUE", "many")],
+)
+def test_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"IMPASTO_{name}", value)
+    with pytest.raises(SettingsError, match=rf"^IMPASTO_{name} cannot be used: [^\n]+\.$"):
+        Settings.load()
+
+
+def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMPASTO_API_KEYS", "key-1, key-2,")
+    monkeypatch.setenv("IMPASTO_REDIS_URL", "")
+    settings = Settings.load()
+    assert settings.api_keys == (SecretStr("key-1"), SecretStr("key-2"))
+    assert settings.redis_url is None
+    assert "key-1" not in repr(settings)
+    with pytest.raises(SettingsError, match="IMPASTO_REDIS_URL"):
+        create_app(settings)
+
+
+@pytest.mark.parametrize("field", Settings.model_fields.values())
+def test_every_setting_is_described(field: object) -> None:
+    assert getattr(field, "description", None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], Preference()),
+        (["respond-async"], Preference(respond_async=True)),
+        (['Respond-Async;x=1, wait="7"'], Preference(respond_async=True, wait_s=7)),
+        (["return=minimal", "wait=9"], Preference(wait_s=9)),
+        (["respond-async, wait=1, wait=2"], Preference(respond_async=True, wait_s=1)),
+        (["respond-async, wait=-1"], Preference(respond_async=True)),
+        ([",,=;", "wait=99999999999"], Preference()),
+    ],
+)
+def test_prefer(headers: list[str], expected: Preference) -> None:
+    assert Preference.parse(headers) == expected
+
+
+def test_retry_after_follows_the_pace() -> None:
+    pace = Pace()
+    assert pace.retry_after_s(100) == UNKNOWN_S
+    for index in range(11):
+        pace.observe(100 + index * 0.5)
+    assert pace.retry_after_s(100) == 25
+    assert pace.retry_after_s(1) == 1
+    assert pace.retry_after_s(10_000) == LONGEST_S

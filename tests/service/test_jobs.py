@@ -1,0 +1,229 @@
+import asyncio
+import socket
+import threading
+
+import httpx
+import pytest
+from redis import Redis
+from redis.client import PubSub
+
+from tests.redis_server import RedisServer
+from tests.service.stand_in import PAINTED, QUEUE_KEY, Answer, StandIn, finished, report
+from tests.service.support import encode, listening, serving
+from worker.contract import ErrorCode, Job, JobResult, JobStatus, input_key
+
+pytestmark = pytest.mark.anyio
+
+JPEG = encode("JPEG")
+PAINT = "/stylize?style=candy"
+ASYNC = {"Prefer": "respond-async"}
+
+
+async def wait_closed(client: httpx.AsyncClient) -> None:
+    """Returns once the worker, which answers in turn, has closed every job so far: a later one is answered."""
+    assert (await client.post(PAINT, content=JPEG)).status_code == 200
+
+
+async def test_async_job_is_answered_as_often_as_asked(redis: Redis, redis_url: str) -> None:
+    with StandIn(redis):
+        async with serving(redis_url) as client:
+            accepted = await client.post(PAINT, content=JPEG, headers=ASYNC)
+            job_url = accepted.headers["location"]
+            await wait_closed(client)
+            state = (await client.get(job_url)).json()
+            first = await client.get(state["links"]["result"])
+            again = await client.get(state["links"]["result"])
+            unchanged = await client.get(state["links"]["result"], headers={"If-None-Match": first.headers["etag"]})
+    assert accepted.status_code == 202
+    assert accepted.headers["preference-applied"] == "respond-async"
+    assert accepted.json()["status"] == "queued"
+    assert (state["status"], state["width"], state["height"]) == ("finished", 8, 6)
+    assert first.content == again.content == PAINTED
+    assert first.headers["content-type"] == "image/jpeg"
+    assert first.headers["content-disposition"] == 'inline; filename="picture-candy.jpg"'
+    assert "infer;dur=3.0" in first.headers["server-timing"]
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+
+async def test_async_and_direct_answers_have_one_tag(redis: Redis, redis_url: str) -> None:
+    with StandIn(redis):
+        async with serving(redis_url) as client:
+            direct = await client.post(PAINT, content=JPEG)
+            job_url = (await client.post(PAINT, content=JPEG, headers=ASYNC)).headers["location"]
+            await wait_closed(client)
+            later = await client.get(f"{job_url}/result")
+    assert direct.headers["etag"] == later.headers["etag"]
+
+
+async def test_async_with_patience_gives_the_picture(redis: Redis, redis_url: str) -> None:
+    with StandIn(redis):
+        async with serving(redis_url) as client:
+            response = await client.post(PAINT, content=JPEG, headers={"Prefer": "respond-async, wait=30"})
+    assert (response.status_code, response.content) == (200, PAINTED)
+
+
+async def test_waiting_job_tells_its_place_and_can_be_cancelled(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    async with serving(redis_url) as client:
+        urls = [(await client.post(PAINT, content=JPEG, headers=ASYNC)).headers["location"] for _ in range(2)]
+        places = [(await client.get(url)).json()["ahead"] for url in urls]
+        early = await client.get(f"{urls[0]}/result")
+        cancelled = [await client.delete(urls[0]), await client.delete(urls[0])]
+        state = (await client.get(urls[0])).json()["status"]
+        result = await client.get(f"{urls[0]}/result")
+        left = (await client.get(urls[1])).json()["ahead"]
+    assert places == [0, 1]
+    assert (early.status_code, early.json()["type"]) == (409, "urn:impasto:problem:result-not-ready")
+    assert [response.status_code for response in cancelled] == [204, 204]
+    assert state == "canceled"
+    assert (result.status_code, result.json()["type"]) == (409, "urn:impasto:problem:job-canceled")
+    assert left == 0
+    assert not redis.exists(input_key(urls[0].rsplit("/", 1)[-1]))
+    assert not redis.exists("rq:registry:canceled:impasto")
+
+
+async def test_cancelling_wakes_who_waits(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    async with serving(redis_url) as client:
+        waiting = asyncio.create_task(client.post(PAINT, content=JPEG))
+        job_id = (await asyncio.to_thread(peek, redis)).decode()
+        await client.delete(f"/jobs/{job_id}")
+        response = await waiting
+    assert response.json()["type"] == "urn:impasto:problem:job-canceled"
+
+
+async def test_running_job_cannot_be_cancelled_and_a_closed_one_is_forgotten(redis: Redis, redis_url: str) -> None:
+    go_on = threading.Event()
+
+    def answer_later(job: Job, data: bytes) -> Answer:
+        assert go_on.wait(20)
+        return finished(job, data)
+
+    with StandIn(redis, answer_later) as worker:
+        async with serving(redis_url) as client:
+            job_url = (await client.post(PAINT, content=JPEG, headers=ASYNC)).headers["location"]
+            await asyncio.to_thread(worker.jobs.get)
+            running = await client.delete(job_url)
+            state = (await client.get(job_url)).json()["status"]
+            go_on.set()
+            await wait_closed(client)
+            forgotten = await client.delete(job_url)
+            after = await client.get(job_url)
+    assert (running.status_code, running.json()["type"]) == (409, "urn:impasto:problem:job-started")
+    assert state == "started"
+    assert forgotten.status_code == 204
+    assert after.status_code == 404
+
+
+async def test_failed_job_says_why(redis: Redis, redis_url: str) -> None:
+    def fail(job: Job, data: bytes) -> Answer:
+        error = JobResult(status=JobStatus.FAILED, error=ErrorCode.BROKEN_PICTURE, detail="The JPEG is cut off.")
+        return error, b""
+
+    with StandIn(redis, fail) as worker:
+        async with serving(redis_url) as client:
+            job_url = (await client.post(PAINT, content=JPEG, headers=ASYNC)).headers["location"]
+            await client.post(PAINT, content=JPEG)
+            state = (await client.get(job_url)).json()
+            result = await client.get(f"{job_url}/result")
+    assert state["problem"]["detail"] == "The JPEG is cut off."
+    assert (result.status_code, result.json()) == (400, state["problem"])
+    assert not worker.jobs.empty()
+
+
+@pytest.mark.parametrize("job_id", ["0" * 32, "nonsense", "%00", "a" * 400])
+async def test_unknown_job(redis_url: str, job_id: str) -> None:
+    async with serving(redis_url) as client:
+        for method, path in (("GET", ""), ("GET", "/result"), ("DELETE", "")):
+            response = await client.request(method, f"/jobs/{job_id}{path}")
+            assert response.json()["type"] == "urn:impasto:problem:unknown-job"
+
+
+async def test_client_that_leaves_takes_its_job_along(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    pubsub = PubSub(redis.connection_pool)
+    pubsub.psubscribe("impasto:events:*")
+    pubsub.get_message(timeout=5)
+    with listening(redis_url) as port:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            head = f"POST {PAINT} HTTP/1.1\r\nHost: impasto\r\nContent-Length: {len(JPEG)}\r\n\r\n"
+            client.sendall(head.encode() + JPEG)
+            job_id = await asyncio.to_thread(peek, redis)
+        cancelled = await asyncio.to_thread(pubsub.get_message, timeout=20)
+    pubsub.close()
+    assert cancelled is not None
+    assert cancelled["data"] == job_id
+    assert redis.llen(QUEUE_KEY) == 0
+
+
+def peek(redis: Redis) -> bytes:
+    """The first job in the queue, as soon as there is one; it stays there."""
+    job_id = redis.blmove(QUEUE_KEY, QUEUE_KEY, 20, "LEFT", "LEFT")
+    assert isinstance(job_id, bytes)
+    return job_id
+
+
+async def test_a_full_queue_is_said_before_the_upload_is_read(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    async with serving(redis_url, max_queue=2) as client:
+        for _ in range(2):
+            assert (await client.post(PAINT, content=JPEG, headers=ASYNC)).status_code == 202
+        response = await client.post(PAINT, content=b"not even a picture")
+    assert (response.status_code, response.json()["type"]) == (503, "urn:impasto:problem:queue-full")
+    assert 1 <= int(response.headers["retry-after"]) <= 120
+
+
+async def test_without_a_worker(redis_url: str, redis: Redis) -> None:
+    async with serving(redis_url) as client:
+        paint = await client.post(PAINT, content=JPEG)
+        ready = await client.get("/readyz")
+        styles = await client.get("/styles")
+        report(redis)
+        later = await client.get("/readyz")
+    for response in (paint, ready, styles):
+        assert (response.status_code, response.json()["type"]) == (503, "urn:impasto:problem:no-worker")
+        assert response.headers["retry-after"] == "5"
+    assert (later.status_code, later.json()) == (200, {"status": "ready", "workers": 1})
+
+
+async def test_redis_away_at_the_start_and_later(own_redis: RedisServer) -> None:
+    async with serving(own_redis.url) as client:
+        for _ in range(2):
+            paint = await client.post(PAINT, content=JPEG)
+            assert (paint.status_code, paint.json()["type"]) == (503, "urn:impasto:problem:queue-unavailable")
+            assert (await client.get("/readyz")).status_code == 503
+            assert (await client.get("/livez")).status_code == 200
+            assert (await client.get(f"/jobs/{'0' * 32}")).status_code == 503
+            assert "impasto_queue_depth NaN" in (await client.get("/metrics")).text
+            own_redis.start()
+            with own_redis.connect() as connection, StandIn(connection):
+                painted = [await client.post(PAINT, content=JPEG) for _ in range(3)]
+                assert [response.status_code for response in painted] == [200, 200, 200]
+                assert (await client.get("/readyz")).status_code == 200
+            own_redis.stop()
+            # The catalog is kept for a second; only a request that reaches Redis notices.
+            assert (await client.post(PAINT, content=JPEG)).status_code == 503
+
+
+async def test_a_job_that_redis_forgot_is_said_to_be_lost(own_redis: RedisServer) -> None:
+    own_redis.start()
+    async with serving(own_redis.url) as client:
+        with own_redis.connect() as connection:
+            report(connection)
+            waiting = asyncio.create_task(client.post(PAINT, content=JPEG))
+            await asyncio.to_thread(peek, connection)
+        own_redis.stop()
+        own_redis.start()
+        response = await waiting
+    assert (response.status_code, response.json()["type"]) == (503, "urn:impasto:problem:job-lost")
+
+
+async def test_many_at_once_get_their_own_pictures(redis: Redis, redis_url: str) -> None:
+    def echo(job: Job, data: bytes) -> Answer:
+        return finished(job, data)[0], data
+
+    pictures = [encode("PNG", (20 + index, 20)) for index in range(40)]
+    with StandIn(redis, echo):
+        async with serving(redis_url) as client:
+            responses = await asyncio.gather(*(client.post(PAINT, content=picture) for picture in pictures))
+    assert [response.content for response in responses] == pictures

@@ -1,0 +1,286 @@
+"""Whole small runs of `python -m training.fit`: what a person gets, and what they are told."""
+
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from models.card import Task
+from tests.training.conftest import PREVIEW_SIZE, REPOSITORY, Fit
+from training import loop
+from training.zoo import read_archive, read_style, read_trunk
+
+TINY = ("--stages", "8x2@32", "4x2@48")
+
+
+def gallery_file(folder: Path, style_image: Path) -> Path:
+    """Settings of a gallery of two styles, made of the same image."""
+    shutil.copy(style_image, folder / "stripes.png")
+    with Image.open(style_image) as image:
+        image.rotate(90, expand=True).save(folder / "turned.png")
+    (folder / "gallery.toml").write_text("""
+width = 4
+[schedule]
+stages = ["4x2@32"]
+learning_rate = 1e-3
+seed = 0
+[weights]
+content = 1.0
+style = 1e5
+total_variation = 1.0
+[[style]]
+name = "stripes"
+image = "stripes.png"
+artist = "Nobody"
+[[style]]
+name = "turned"
+image = "turned.png"
+style_weight = 2e5
+""")
+    return folder / "gallery.toml"
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def fit_trunk(fit: Fit, tmp_path: Path, style_image: Path) -> int:
+    settings = gallery_file(tmp_path, style_image)
+    return fit("gallery", "--settings", settings, "--styles", tmp_path, "--run", tmp_path / "gallery-run")
+
+
+def test_a_gallery_gives_a_trunk_and_its_styles(fit: Fit, tmp_path: Path, style_image: Path) -> None:
+    assert fit_trunk(fit, tmp_path, style_image) == 0
+
+    zoo = tmp_path / "zoo"
+    trunk, card = read_trunk(zoo / "trunk-w4.pt")
+    stripes, turned = read_style(zoo / "stripes.safetensors"), read_style(zoo / "turned.safetensors")
+    assert card.norm_size == trunk.norm_size == stripes.norm_P.numel()
+    assert stripes.card.trunk_digest == turned.card.trunk_digest == card.digest
+    assert stripes.card.source == {"artist": "Nobody"}
+    assert turned.card.training["style_weights"] == {"turned": 2e5}
+    assert not stripes.norm_P.equal(turned.norm_P)
+    assert image_size(zoo / "stripes.jpg") == (PREVIEW_SIZE, PREVIEW_SIZE)
+    assert sorted(path.name for path in zoo.iterdir()) == [
+        "stripes.jpg", "stripes.safetensors", "trunk-w4.pt", "turned.jpg", "turned.safetensors"
+    ]  # fmt: skip
+
+
+def test_a_new_style_is_a_vector_on_the_trunk(fit: Fit, tmp_path: Path, style_image: Path) -> None:
+    assert fit_trunk(fit, tmp_path, style_image) == 0
+    before = (tmp_path / "zoo" / "trunk-w4.pt").read_bytes()
+
+    assert fit("style", style_image, "--trunk", "trunk-w4", *TINY, "--strength", "strong", "--title", "Stripes") == 0
+
+    style = read_style(tmp_path / "zoo" / "stripes_1.safetensors")
+    assert style.card.trunk_digest == read_trunk(tmp_path / "zoo" / "trunk-w4.pt")[1].digest
+    assert style.card.training["steps"] == 12
+    assert style.card.training["weights"]["style"] > 0
+    assert style.card.training["losses"].keys() == {"total", "content", "style"}
+    assert style.card.source == {"title": "Stripes"}
+    assert (tmp_path / "zoo" / "trunk-w4.pt").read_bytes() == before
+    assert (tmp_path / "zoo" / "stripes_1.jpg").exists()
+    assert image_size(tmp_path / "run" / "preview.jpg") == (3 * PREVIEW_SIZE, 3 * PREVIEW_SIZE)
+
+
+def test_a_style_from_scratch_brings_its_own_trunk(fit: Fit, tmp_path: Path, style_image: Path) -> None:
+    scratch = ("--from-scratch", "--width", 4, "--name", "bars", "--style-weight", 1e5, *TINY)
+
+    assert fit("style", style_image, *scratch) == 0
+
+    _, trunk_card = read_trunk(tmp_path / "zoo" / "bars-trunk.pt")
+    style = read_style(tmp_path / "zoo" / "bars.safetensors")
+    assert style.card.trunk_digest == trunk_card.digest
+    assert style.card.training["weights"]["style"] == 1e5
+
+
+def test_the_seed_decides_the_first_weights_of_a_network_from_scratch(
+    fit: Fit, tmp_path: Path, style_image: Path
+) -> None:
+    scratch = ("--from-scratch", "--width", 4, "--name", "bars", "--style-weight", 1e5, "--stages", "1x2@32")
+    for run in ("one", "two"):
+        torch.rand(3)
+        assert fit("style", style_image, *scratch, "--zoo", tmp_path / run, "--run", tmp_path / f"run-{run}") == 0
+
+    digests = [read_trunk(tmp_path / run / "bars-trunk.pt")[1].digest for run in ("one", "two")]
+
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("architecture", ["compact", "paper"])
+def test_an_upscaler(fit: Fit, tmp_path: Path, architecture: str) -> None:
+    assert fit("upscale", "--factor", 2, "--architecture", architecture, "--stages", "3x2@32") == 0
+
+    archive = read_archive(tmp_path / "zoo" / "x2.pt", Task.UPSCALE)
+    assert (archive.card.factor, archive.card.architecture) == (2, architecture)
+    assert archive.module(torch.rand(1, 3, 17, 20)).shape == (1, 3, 34, 40)
+    assert (tmp_path / "run" / "preview.png").exists()
+
+
+@pytest.mark.parametrize("readers", [0, 1])
+def test_a_resumed_run_equals_an_unbroken_one_exactly(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readers: int
+) -> None:
+    tiny = ("--stages", "2x2@32", "1x2@48", "--data-processes", readers)
+    options = ("upscale", "--factor", 2, "--architecture", "paper", *tiny)
+    reported: list[dict[int, dict[str, float]]] = []
+    monkeypatch.setattr(loop, "REPORT_EVERY", 1)
+    monkeypatch.setattr("training.upscale_runs.loss_writer", lambda options, settings: reported[-1].__setitem__)
+
+    reported.append({})
+    assert fit(*options, "--run", tmp_path / "unbroken", "--zoo", tmp_path / "a") == 0
+    reported.append({})
+    broken = (*options, "--run", tmp_path / "broken", "--zoo", tmp_path / "b", "--resume")
+    sittings = 0
+    while fit(*broken, "--time-limit", "0s") == 130:
+        sittings += 1
+    assert sittings == 2
+
+    assert reported[1] == reported[0]
+    assert len(reported[0]) == 3
+    cards = [read_archive(tmp_path / zoo / "x2.pt", Task.UPSCALE).card for zoo in "ab"]
+    assert cards[0].digest == cards[1].digest
+
+
+def test_a_resumed_style_equals_an_unbroken_one_exactly(fit: Fit, tmp_path: Path, style_image: Path) -> None:
+    options = ("style", style_image, "--from-scratch", "--width", 4, "--name", "bars", "--style-weight", 1e5, *TINY)
+    assert fit(*options, "--run", tmp_path / "unbroken", "--zoo", tmp_path / "a") == 0
+
+    broken = (*options, "--run", tmp_path / "broken", "--zoo", tmp_path / "b", "--resume")
+    assert fit(*broken, "--time-limit", "0s") == 130
+    assert not (tmp_path / "b").exists()
+    assert fit(*broken) == 0
+
+    styles = [read_style(tmp_path / zoo / "bars.safetensors") for zoo in "ab"]
+    assert styles[0].norm_P.equal(styles[1].norm_P)
+    assert styles[0].card.trunk_digest == styles[1].card.trunk_digest
+
+
+def test_ctrl_c_keeps_a_checkpoint(photos: Path, loss_weights: Path, tmp_path: Path) -> None:
+    command: list[str | Path] = [
+        sys.executable, "-W", "error", "-m", "training.fit", "upscale", "--photos", photos, "--stages", "100000x2@32",
+        "--loss-weights", loss_weights, "--run", tmp_path / "run", "--zoo", tmp_path / "zoo", "--threads", "1",
+        "--device", "cpu",
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stderr is not None
+        seen = b""
+        while not re.search(rb"\b[1-9]\d*/100000 ", seen):
+            seen += process.stderr.read1()  # type: ignore[attr-defined]
+            assert process.poll() is None, seen
+        # To the whole session, as a terminal's Ctrl-C reaches the readers too.
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read().decode()
+
+    assert process.returncode == 130
+    assert "--resume goes on" in rest
+    assert "Traceback" not in rest
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert state["progress"]["step"] > 0
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_finish_exports_what_the_checkpoint_holds(fit: Fit, tmp_path: Path) -> None:
+    assert fit("upscale", *TINY, "--time-limit", "0s") == 130
+    assert not (tmp_path / "zoo").exists()
+
+    assert fit("upscale", *TINY, "--finish") == 0
+
+    assert read_archive(tmp_path / "zoo" / "x4.pt", Task.UPSCALE).card.training["steps"] == 1
+
+
+def test_an_upscaler_can_start_from_another(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pixel = ("upscale", "--stages", "2x2@32", "--feature-weight", 0, "--name", "x4-pixel", "--run", tmp_path / "one")
+    assert fit(*pixel) == 0
+    start = ("--start-from", tmp_path / "zoo" / "x4-pixel.pt", "--learning-rate", 0, "--stages", "1x2@32")
+
+    assert fit("upscale", *start) == 0
+
+    archives = [read_archive(tmp_path / "zoo" / name, Task.UPSCALE) for name in ("x4-pixel.pt", "x4.pt")]
+    assert archives[0].card.digest == archives[1].card.digest
+    assert "warm_up_samples" not in archives[1].card.training
+    assert fit("upscale", *start, "--architecture", "paper", "--run", tmp_path / "three") == 1
+    assert "another architecture or factor" in caplog.text
+
+
+def test_an_earlier_runs_checkpoint_is_kept(fit: Fit, tmp_path: Path) -> None:
+    assert fit("upscale", *TINY, "--time-limit", "0s") == 130
+    assert fit("upscale", "--stages", "2x2@32") == 0
+
+    assert len(list((tmp_path / "run").glob("checkpoint*.pt"))) == 2
+
+
+def test_broken_photos_are_counted(fit: Fit, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mixed = shutil.copytree(photos, tmp_path / "mixed")
+    (mixed / "a.jpg").write_text("no picture")
+
+    assert fit("upscale", "--stages", "4x2@32", "--photos", mixed) == 0
+
+    assert "1 unreadable photos were passed over" in caplog.text
+
+
+def test_the_sentences(fit: Fit, tmp_path: Path, style_image: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "photo.jpg").write_text("no picture")
+    (tmp_path / "text.png").write_text("no picture")
+    vector = ("style", style_image, "--style-weight", "1e5")
+    cases: list[tuple[tuple[object, ...], str]] = [
+        (("upscale", "--photos", tmp_path / "nowhere"), "There is no folder"),
+        (("upscale", "--photos", tmp_path / "empty"), "No photos in"),
+        (("upscale", "--photos", tmp_path / "broken"), "None of the photos can be read"),
+        (("style", tmp_path / "text.png", "--from-scratch"), "Cannot read the style image"),
+        (("style", tmp_path / "nowhere.png", "--from-scratch"), "Cannot read the style image"),
+        ((*vector, "--trunk", "nowhere"), "Cannot read"),
+        ((*vector, "--name", "Ünfit!"), "cannot be a name"),
+        (("upscale", "--name", "../x4"), "cannot be a name"),
+        (("upscale", "--stages", "many"), "STEPSxBATCH@SIZE"),
+        (("upscale", "--loss-weights", tmp_path / "nowhere.pth"), "Cannot read the loss weights"),
+        (("upscale", "--loss-weights", tmp_path / "text.png"), "was not written by torch.save"),
+        (("upscale", "--device", "quantum"), "is no device"),
+        (("upscale", "--finish"), "Cannot go on from"),
+        (("gallery", "--styles", tmp_path, "--settings", tmp_path / "nowhere.toml"), "Cannot read the gallery"),
+    ]
+    for arguments, sentence in cases:
+        caplog.clear()
+        assert fit(*arguments) == 1, arguments
+        assert sentence in caplog.text
+        assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
+
+
+def test_the_checkpoint_of_another_run_is_refused(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert fit("upscale", *TINY, "--time-limit", "0s") == 130
+
+    assert fit("upscale", "--stages", "9x2@32", "--resume") == 1
+    assert "belongs to a run with other settings" in caplog.text
+
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"half a file")
+    assert fit("upscale", *TINY, "--resume") == 1
+    assert "Cannot go on from" in caplog.text
+
+
+def test_an_unwritable_zoo_is_named(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "zoo").write_text("a file where the folder should be")
+
+    assert fit("upscale", "--stages", "2x2@32") == 1
+    assert "Is the disk full, or the folder read-only?" in caplog.text
+
+
+def test_a_card_is_json_a_person_can_read(fit: Fit, tmp_path: Path) -> None:
+    assert fit("upscale", "--stages", "10x2@32", "--blur-sigma", 1.0) == 0
+
+    card = read_archive(tmp_path / "zoo" / "x4.pt", Task.UPSCALE).card
+    training = json.loads(card.to_json())["training"]
+    assert training["degradation"] == {"factor": 4, "blur_sigma": 1.0}
+    assert training["photos"] == 7
+    assert training["losses"].keys() == {"total", "pixel", "feature"}

@@ -1,0 +1,125 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.vgg import LossNetwork
+from training.errors import LossWeightsError
+from training.losses import (
+    CONTENT_LAYER,
+    STYLE_LAYERS,
+    feature_loss,
+    gram_matrix,
+    load_loss_network,
+    normalized_feature_loss,
+    pixel_loss,
+    style_grams,
+    style_loss,
+    total_variation,
+)
+
+
+def test_a_gram_matrix_by_hand() -> None:
+    features_BCHW = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 1.0], [0.0, -1.0]]]])
+
+    gram_BCC = gram_matrix(features_BCHW)
+
+    # Channels 1 2 3 4 and 0 1 0 -1: products 30, -2, 2, over C * H * W = 8.
+    torch.testing.assert_close(gram_BCC, torch.tensor([[[30.0, -2.0], [-2.0, 2.0]]]) / 8)
+
+
+def test_a_gram_matrix_of_half_precision_does_not_overflow() -> None:
+    features_BCHW = torch.full((1, 4, 64, 64), 200.0, dtype=torch.float16)
+
+    assert gram_matrix(features_BCHW).max() == pytest.approx(200.0**2 / 4)
+
+
+def test_a_gram_matrix_does_not_depend_on_place_or_picture_size() -> None:
+    features_BCHW = torch.rand(1, 5, 6, 8)
+
+    torch.testing.assert_close(gram_matrix(features_BCHW.flip(2, 3)), gram_matrix(features_BCHW))
+    torch.testing.assert_close(gram_matrix(features_BCHW.repeat(1, 1, 2, 3)), gram_matrix(features_BCHW))
+
+
+def test_all_losses_are_zero_on_identical_input() -> None:
+    network, picture_BCHW = LossNetwork(), torch.rand(2, 3, 32, 32)
+    features = network(picture_BCHW, STYLE_LAYERS)
+    grams = {layer: gram_matrix(features[layer]) for layer in STYLE_LAYERS}
+
+    assert feature_loss(features[CONTENT_LAYER], features[CONTENT_LAYER]).eq(0).all()
+    assert style_loss(features, grams).eq(0).all()
+    assert normalized_feature_loss(features, features, STYLE_LAYERS).eq(0).all()
+    assert pixel_loss(picture_BCHW, picture_BCHW).eq(0).all()
+    assert total_variation(torch.full((2, 3, 8, 8), 0.3)).eq(0).all()
+
+
+def test_losses_are_means_so_repeating_a_picture_changes_nothing() -> None:
+    a_BCHW, b_BCHW = torch.rand(1, 4, 6, 6), torch.rand(1, 4, 6, 6)
+
+    for loss in (feature_loss, pixel_loss):
+        once, tiled = loss(a_BCHW, b_BCHW), loss(a_BCHW.repeat(1, 1, 2, 2), b_BCHW.repeat(1, 1, 2, 2))
+        torch.testing.assert_close(once, tiled)
+
+
+def test_losses_scale_as_squares_and_the_style_loss_as_a_fourth_power() -> None:
+    features = {"relu1_2": torch.rand(1, 4, 6, 6)}
+    zero = {"relu1_2": torch.zeros(1, 4, 4)}
+    doubled = {"relu1_2": 2 * features["relu1_2"]}
+
+    torch.testing.assert_close(style_loss(doubled, zero), 16 * style_loss(features, zero))
+    a_BCHW, b_BCHW = features["relu1_2"], torch.rand(1, 4, 6, 6)
+    torch.testing.assert_close(feature_loss(2 * a_BCHW, 2 * b_BCHW), 4 * feature_loss(a_BCHW, b_BCHW))
+    torch.testing.assert_close(total_variation(2 * a_BCHW), 4 * total_variation(a_BCHW))
+
+
+def test_the_normalized_feature_loss_ignores_brightness_of_features() -> None:
+    features, targets = {"relu1_2": torch.rand(1, 4, 6, 6)}, {"relu1_2": torch.rand(1, 4, 6, 6)}
+    brighter = {"relu1_2": 3 * features["relu1_2"]}
+
+    torch.testing.assert_close(
+        normalized_feature_loss(brighter, targets, ["relu1_2"]), normalized_feature_loss(features, targets, ["relu1_2"])
+    )
+
+
+def test_total_variation_by_hand() -> None:
+    step_BCHW = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
+
+    assert total_variation(step_BCHW).tolist() == [1.0]
+
+
+def test_the_grams_of_a_style_image_have_one_size_per_layer(loss_weights: Path) -> None:
+    grams = style_grams(load_loss_network(loss_weights), torch.rand(3, 40, 56))
+
+    assert [tuple(gram.shape) for gram in grams.values()] == [(64, 64), (128, 128), (256, 256), (512, 512)]
+
+
+def test_loss_weights_from_a_pth_file(tmp_path: Path, loss_weights: Path) -> None:
+    state = load_loss_network(loss_weights).features.state_dict()
+    torch.save({f"features.{key}": value for key, value in state.items()}, tmp_path / "vgg16.pth")
+
+    network = load_loss_network(tmp_path / "vgg16.pth")
+
+    assert all(value.equal(state[key]) for key, value in network.features.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["vgg.safetensors", "vgg.pth"])
+def test_unreadable_loss_weights_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"not weights at all")
+
+    with pytest.raises(LossWeightsError, match=name):
+        load_loss_network(tmp_path / name)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
+
+    with pytest.raises(LossWeightsError, match="does not hold torchvision's VGG-16"):
+        load_loss_network(tmp_path / "other.pth")
+
+
+def test_without_torchvision_the_sentence_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+
+    with pytest.raises(LossWeightsError, match="--loss-weights"):
+        load_loss_network(None)

@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.sr_net import CompactUpscaler
+from models.style_net import StyleTrunk
+from tests.training.conftest import draw_photo
+from training.balance import STRENGTHS, UntrainedLosses, measure_untrained
+from training.config import StyleWeights, UpscaleWeights
+from training.losses import load_loss_network
+from training.pictures import to_tensor
+from training.tasks import Degradation, StyleTask, UpscaleTask
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("size", [(64, 48), (128, 96)])
+def test_the_degradation_equals_pillows_bicubic(factor: int, size: tuple[int, int]) -> None:
+    photo = draw_photo(0, *size)
+    small = photo.resize((size[0] // factor, size[1] // factor), Image.Resampling.BICUBIC)
+
+    low_res_BCHW = Degradation(factor)(to_tensor(photo)[None].float() / 255)
+
+    difference = (low_res_BCHW[0] * 255).round() - to_tensor(small)
+    assert difference.abs().max() <= 1
+
+
+def test_the_degradation_gives_levels_of_a_file_and_keeps_the_mean_colour() -> None:
+    high_res_BCHW = to_tensor(draw_photo(1, 64, 64))[None].float() / 255
+
+    for sigma in (0.0, 1.0):
+        low_res_BCHW = Degradation(4, sigma)(high_res_BCHW)
+        torch.testing.assert_close((low_res_BCHW * 255).round(), low_res_BCHW * 255)
+        torch.testing.assert_close(low_res_BCHW.mean(dim=(2, 3)), high_res_BCHW.mean(dim=(2, 3)), atol=0.01, rtol=0)
+
+
+def test_the_blur_is_a_gaussian_of_that_width() -> None:
+    point_BCHW = torch.zeros(1, 3, 33, 33)
+    point_BCHW[:, :, 16, 16] = 1
+
+    blurred_BCHW = Degradation(4, 1.5)._blur(point_BCHW)
+
+    offsets = torch.arange(33) - 16
+    profile_W = blurred_BCHW[0, 0].sum(dim=0)
+    assert profile_W.sum() == pytest.approx(1, abs=1e-5)
+    assert (profile_W * offsets**2).sum().sqrt() == pytest.approx(1.5, rel=0.05)
+    assert np.argmax(profile_W.numpy()) == 16
+
+
+def test_samples_take_their_styles_in_turn(loss_weights: Path) -> None:
+    styles = {"dark": torch.zeros(3, 48, 48), "light": torch.ones(3, 48, 48)}
+    network = load_loss_network(loss_weights)
+    task = StyleTask(StyleTrunk(4, 1), styles, network, StyleWeights(), {"light": 0.0})
+    content_BCHW = torch.rand(1, 3, 32, 32)
+
+    assert task(content_BCHW, torch.tensor([4]))["style"] > 0
+    assert task(content_BCHW, torch.tensor([5]))["style"] == 0
+
+
+def test_a_frozen_trunk_trains_its_vector_alone(loss_weights: Path) -> None:
+    styles = {"dark": torch.zeros(3, 48, 48)}
+    task = StyleTask(StyleTrunk(4, 1), styles, load_loss_network(loss_weights), StyleWeights(), train_trunk=False)
+
+    task(torch.rand(1, 3, 32, 32), torch.tensor([0]))["total"].backward()
+
+    assert [name for name, value in task.named_parameters() if value.grad is not None] == ["norms_SP"]
+
+
+def test_every_style_starts_from_the_vector_it_is_given(loss_weights: Path) -> None:
+    trunk = StyleTrunk(4, 1)
+    styles = {"a": torch.zeros(3, 48, 48), "b": torch.ones(3, 48, 48)}
+    task = StyleTask(trunk, styles, load_loss_network(loss_weights), StyleWeights())
+    assert task.norms_SP[1].equal(trunk.neutral_norm())
+
+    task.start_from(2 * trunk.neutral_norm())
+
+    assert task.norms_SP[1].equal(2 * trunk.neutral_norm())
+
+
+def test_without_a_feature_weight_the_upscaler_learns_from_pixels_alone(loss_weights: Path) -> None:
+    network = load_loss_network(loss_weights)
+    high_res_BCHW = torch.rand(2, 3, 64, 64)
+
+    losses = UpscaleTask(CompactUpscaler(4, 4, 1), Degradation(4), network, UpscaleWeights(1.0, 0.0))(
+        high_res_BCHW, torch.arange(2)
+    )
+
+    assert losses["feature"] == 0
+    assert losses["total"] == losses["pixel"]
+
+
+def test_the_balance_is_the_same_for_every_style_image(loss_weights: Path) -> None:
+    network = load_loss_network(loss_weights)
+    photos_BCHW = torch.stack([to_tensor(draw_photo(index, 64, 64)) for index in range(3)]).float() / 255
+    rows = torch.rand(1, 1, 64).expand(3, 64, 64)
+
+    for style_3HW in (rows, 0.5 * rows):
+        untrained = measure_untrained(network, photos_BCHW, style_3HW)
+        for strength, ratio in STRENGTHS.items():
+            weight = untrained.style_weight(strength)
+            assert weight * untrained.style / untrained.content == pytest.approx(ratio, rel=0.05)
+
+
+def test_strengths_grow_and_follow_the_content_weight() -> None:
+    untrained = UntrainedLosses(content=8.0, style=1e-4)
+    weights = [untrained.style_weight(strength) for strength in ("light", "normal", "strong")]
+
+    assert weights == sorted(set(weights))
+    assert untrained.style_weight("normal", content_weight=2.0) == pytest.approx(2 * weights[1], rel=0.05)
+
+
+def test_the_first_pictures_train_on_pixels_alone(loss_weights: Path) -> None:
+    task = UpscaleTask(
+        CompactUpscaler(4, 4, 1),
+        Degradation(4),
+        load_loss_network(loss_weights),
+        UpscaleWeights(0.5, 1.0),
+        warm_up_samples=4,
+    )
+    high_res_BCHW = torch.rand(2, 3, 64, 64)
+
+    early, late = task(high_res_BCHW, torch.tensor([2, 3])), task(high_res_BCHW, torch.tensor([4, 5]))
+
+    assert early["feature"] == 0 < late["feature"]
+    torch.testing.assert_close(early["pixel"], 2 * late["pixel"])

@@ -1,0 +1,74 @@
+"""Packs photos and the loss network light enough to travel: `python -m training.pack`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from safetensors.torch import save_file
+
+from training.checkpoint import write_whole
+from training.data import list_photos
+from training.errors import TrainingError
+from training.losses import load_loss_network
+from training.pictures import read_rgb, save_image
+
+WEIGHTS = "vgg16_relu4_3_fp16.safetensors"
+
+log = logging.getLogger("training")
+
+
+def pack_photos(source: Path, target: Path, short_side: int) -> int:
+    """Writes every readable photo as a JPEG whose shorter side is at most `short_side` px. Returns how many.
+
+    Raises `PhotosError` or `CheckpointError`.
+    """
+    packed = 0
+    for number, path in enumerate(list_photos(source)):
+        try:
+            photo = read_rgb(path)
+        except OSError:
+            log.warning("%s cannot be read: left out.", path)
+            continue
+        save_image(_shrink(photo, short_side), target / f"{number:06d}.jpg")
+        packed += 1
+    return packed
+
+
+def _shrink(photo: Image.Image, short_side: int) -> Image.Image:
+    scale = short_side / min(photo.size)
+    if scale >= 1:
+        return photo
+    return photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.LANCZOS)
+
+
+def pack_loss_network(weights: Path | None, target: Path) -> None:
+    """Writes VGG-16 up to relu4_3 in half precision, 15 MB. Raises `LossWeightsError` or `CheckpointError`."""
+    state = load_loss_network(weights).features.state_dict()
+    half = {f"features.{name}": value.half().contiguous() for name, value in state.items()}
+    write_whole(target / WEIGHTS, lambda temporary: save_file(half, temporary))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line. Returns the exit status: 0 done, 1 a sentence says why not."""
+    parser = argparse.ArgumentParser(prog="python -m training.pack", description=__doc__)
+    parser.add_argument("target", type=Path, help="folder to write: photos/ and the loss network's weights")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--loss-weights", type=Path, help="VGG-16 weights; without it torchvision downloads them")
+    parser.add_argument("--short-side", type=int, default=288, help="px (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        count = pack_photos(options.photos, options.target / "photos", options.short_side)
+        pack_loss_network(options.loss_weights, options.target)
+    except TrainingError as error:
+        log.error("%s", error)
+        return 1
+    log.info("Packed %d photos and the loss network into %s.", count, options.target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Picture files to tensors and back."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from training.checkpoint import write_whole
+from training.errors import StyleImageError
+
+# What Pillow raises for damaged files besides OSError.
+_DAMAGED = (SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+
+
+def read_rgb(path: Path, largest_side: int | None = None) -> Image.Image:
+    """The picture upright, in RGB, no longer than `largest_side` px a side. Raises `OSError` if unreadable."""
+    try:
+        with Image.open(path) as image:
+            if largest_side is not None:
+                image.draft("RGB", (largest_side, largest_side))
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    except _DAMAGED as error:
+        raise OSError(f"damaged picture ({error})") from error
+    if largest_side is not None and max(upright.size) > largest_side:
+        upright.thumbnail((largest_side, largest_side), Image.Resampling.BICUBIC)
+    return upright
+
+
+def read_square(path: Path, size: int) -> Tensor:
+    """The middle of a picture as float (3, size, size) in [0, 1]. Raises `OSError` if unreadable."""
+    photo = read_rgb(path)
+    side = min(photo.size)
+    left, top = (photo.width - side) // 2, (photo.height - side) // 2
+    square = photo.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+    return to_tensor(square).float() / 255
+
+
+def read_style_image(path: Path, size: int) -> Tensor:
+    """The style image (3, H, W) in [0, 1], its longer side `size` px. Raises `StyleImageError`."""
+    try:
+        image = read_rgb(path)
+    except OSError as error:
+        raise StyleImageError(f"Cannot read the style image {path}: {error}.") from error
+    scale = size / max(image.size)
+    resized = image.resize([max(round(side * scale), 32) for side in image.size], Image.Resampling.LANCZOS)
+    return to_tensor(resized).float() / 255
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB picture as uint8 (3, H, W)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def to_image(picture_3HW: Tensor) -> Image.Image:
+    """A float picture in [0, 1] as an RGB image."""
+    levels_HW3 = (picture_3HW.detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+    return Image.fromarray(levels_HW3.numpy())
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Writes a JPEG or PNG, whole or not at all. Raises `CheckpointError`."""
+    write_whole(path, lambda temporary: image.save(temporary, quality=90))

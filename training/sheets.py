@@ -1,0 +1,54 @@
+"""The contact sheets that `training.evaluate` writes beside its tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from training.pictures import read_square
+from training.preview import contact_sheet
+from training.style_quality import find_style_image
+from training.upscale_quality import as_picture, bicubic, by_network, make_pair
+from training.zoo import Archive, Style
+
+CELL = 192
+"""Side of a picture on a sheet, in px."""
+
+
+def styles_contact_sheet(
+    trunk: Archive, styles: Sequence[Style], photos: Sequence[Path], images: Path, size: int = 512
+) -> Image.Image:
+    """The photos in the first row; then a row a style, the style image first. Painted at `size` px, shown smaller."""
+    content_BCHW = torch.stack([read_square(path, size) for path in photos])
+    rows = [[torch.ones(3, CELL, CELL), *_shrink(content_BCHW)]]
+    module = trunk.module.cpu()
+    for style in styles:
+        with torch.no_grad():
+            painted_BCHW = torch.cat([module(photo_3HW[None], style.norm_P[None]) for photo_3HW in content_BCHW])
+        rows.append([read_square(find_style_image(images, style.card.name), CELL), *_shrink(painted_BCHW)])
+    return contact_sheet(rows)
+
+
+def _shrink(pictures_BCHW: Tensor) -> Tensor:
+    return functional.interpolate(pictures_BCHW, size=(CELL, CELL), mode="bilinear", antialias=True)
+
+
+def upscale_contact_sheet(upscalers: Sequence[Archive], photos: Sequence[Path]) -> Image.Image:
+    """A row for each upscaler and photo: the middle of the bicubic enlargement, the network's, and the truth."""
+    rows = []
+    for archive in upscalers:
+        factor = archive.card.factor or 1
+        for path in photos:
+            truth, low_res = make_pair(path, factor)
+            ways = (bicubic(factor)(low_res), by_network(archive, torch.device("cpu"))(low_res), as_picture(truth))
+            rows.append([_middle(picture_BCHW[0]) for picture_BCHW in ways])
+    return contact_sheet(rows)
+
+
+def _middle(picture_3HW: Tensor) -> Tensor:
+    top, left = (max(side - CELL, 0) // 2 for side in picture_3HW.shape[1:])
+    cut_3HW = picture_3HW[:, top : top + CELL, left : left + CELL]
+    return functional.pad(cut_3HW, (0, CELL - cut_3HW.shape[2], 0, CELL - cut_3HW.shape[1]), value=1.0)

@@ -1,0 +1,187 @@
+"""`fit style` and `fit gallery`: from style images to vectors in the zoo, with or without their trunk."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.card import ModelCard, Task
+from models.style_net import StyleTrunk
+from models.vgg import LossNetwork
+from training.balance import measure_untrained
+from training.config import Schedule, Stage, StyleSource, StyleWeights, read_gallery
+from training.data import CropPolicy, list_photos
+from training.distributed import ProcessGroup
+from training.export import export_style, export_trunk, module_digest, trunk_card
+from training.loop import RunSettings, Trainer, describe_schedule
+from training.losses import STYLE_IMAGE_SIZE, load_loss_network
+from training.pictures import read_square, read_style_image, save_image, to_image
+from training.preview import PREVIEW_SIZE, example_photos, style_sheet, style_strip
+from training.sitting import check_names, loss_writer, name_from, override, run_settings, train, training_record
+from training.tasks import StyleTask
+from training.zoo import read_styles, read_trunk
+
+VECTOR_STAGES = (Stage(350, 6, 128), Stage(100, 3, 256))
+VECTOR_LEARNING_RATE = 3e-2
+"""Thirty times a network's: a vector alone has few weights and bears it."""
+SCRATCH_STAGES = (Stage(3000, 6, 128), Stage(600, 4, 192), Stage(300, 3, 256))
+BALANCE_PHOTOS = 12
+"""Photos on which the untrained losses are measured."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StyleRun:
+    """What is trained: the styles, and the trunk with them or as it is."""
+
+    name: str
+    trunk: StyleTrunk
+    trunk_name: str
+    start_P: Tensor
+    """The vector from which every style starts."""
+    styles: tuple[StyleSource, ...]
+    schedule: Schedule
+    weights: StyleWeights
+    train_trunk: bool
+
+
+def fit_style(options: argparse.Namespace, group: ProcessGroup) -> int:
+    """Trains one style: a vector on a trunk of the zoo, or the paper's network for it alone. Returns the exit status.
+
+    Raises a `TrainingError` for what a person can mend.
+    """
+    name = options.name or name_from(options.image)
+    check_names([name])
+    network = load_loss_network(options.loss_weights)
+    weights = _balance(options, network)
+    source = StyleSource(name, str(options.image), options.title, options.artist, options.year, options.terms)
+    run = _from_scratch(options, source, weights) if options.from_scratch else _on_trunk(options, source, weights)
+    return _run(options, run, network, group)
+
+
+def _from_scratch(options: argparse.Namespace, source: StyleSource, weights: StyleWeights) -> StyleRun:
+    schedule = override(options, Schedule(SCRATCH_STAGES))
+    torch.manual_seed(schedule.seed)
+    trunk, trunk_name = StyleTrunk(options.width), f"{source.name}-trunk"
+    return StyleRun(
+        source.name, trunk, trunk_name, trunk.neutral_norm(), (source,), schedule, weights, train_trunk=True
+    )
+
+
+def _on_trunk(options: argparse.Namespace, source: StyleSource, weights: StyleWeights) -> StyleRun:
+    trunk, card = read_trunk(options.zoo / f"{options.trunk}.pt")
+    known = [style.norm_P for style in read_styles(options.zoo, card.digest) if style.card.name != source.name]
+    start_P = torch.stack(known).mean(dim=0) if known else trunk.neutral_norm()
+    schedule = override(options, Schedule(VECTOR_STAGES, VECTOR_LEARNING_RATE))
+    return StyleRun(source.name, trunk, options.trunk, start_P, (source,), schedule, weights, train_trunk=False)
+
+
+def _balance(options: argparse.Namespace, network: LossNetwork) -> StyleWeights:
+    style_weight = options.style_weight
+    if style_weight is None:
+        style_3HW = read_style_image(options.image, STYLE_IMAGE_SIZE)
+        photos_BCHW = torch.stack(example_photos(list_photos(options.photos), BALANCE_PHOTOS))
+        untrained = measure_untrained(network, photos_BCHW, style_3HW)
+        style_weight = untrained.style_weight(options.strength, options.content_weight)
+        log.info("Style weight %g for a %s style.", style_weight, options.strength)
+    return StyleWeights(options.content_weight, style_weight, options.tv_weight)
+
+
+def fit_gallery(options: argparse.Namespace, group: ProcessGroup) -> int:
+    """Trains a trunk and all styles of the settings file. Returns the exit status.
+
+    Raises a `TrainingError` for what a person can mend.
+    """
+    gallery = read_gallery(options.settings, options.styles)
+    schedule = override(options, gallery.schedule)
+    torch.manual_seed(schedule.seed)
+    trunk = StyleTrunk(options.width or gallery.width)
+    name = f"trunk-w{trunk.width}"
+    run = StyleRun(name, trunk, name, trunk.neutral_norm(), gallery.styles, schedule, gallery.weights, train_trunk=True)
+    check_names([source.name for source in run.styles])
+    return _run(options, run, load_loss_network(options.loss_weights), group)
+
+
+def _run(options: argparse.Namespace, run: StyleRun, network: LossNetwork, group: ProcessGroup) -> int:
+    settings = run_settings(options, run.name, group)
+    own_weights = {source.name: source.style_weight for source in run.styles if source.style_weight is not None}
+    images = {source.name: read_style_image(Path(source.path), STYLE_IMAGE_SIZE) for source in run.styles}
+    task = StyleTask(run.trunk, images, network, run.weights, own_weights, train_trunk=run.train_trunk)
+    task.start_from(run.start_P)
+    examples = example_photos(settings.photos)
+    config = _config(run, own_weights)
+    trainer = Trainer(task, run.schedule, CropPolicy(), settings, config, _previewer(task, run, settings, examples))
+    trainer.write_losses = loss_writer(options, settings)
+    if not train(trainer, options):
+        return 130
+    if group.leads:
+        _export(task, run, training_record(trainer), options.zoo, examples[0])
+    return 0
+
+
+def _config(run: StyleRun, own_weights: dict[str, float]) -> dict[str, Any]:
+    return {
+        "schedule": describe_schedule(run.schedule),
+        "weights": asdict(run.weights),
+        "style_weights": own_weights,
+        "styles": [source.name for source in run.styles],
+        "trunk": "trained" if run.train_trunk else module_digest(run.trunk),
+        "width": run.trunk.width,
+    }
+
+
+class _Previewer:
+    """Draws a strip for one style, a sheet for several."""
+
+    def __init__(self, task: StyleTask, run: StyleRun, path: Path, examples: Sequence[Tensor]) -> None:
+        self._task = task
+        self._path = path
+        self._examples = examples
+        self._styles = [read_square(Path(source.path), PREVIEW_SIZE) for source in run.styles]
+
+    def __call__(self) -> None:
+        if len(self._styles) == 1:
+            save_image(style_strip(self._task, self._examples, self._styles[0]), self._path)
+        else:
+            save_image(style_sheet(self._task, self._examples, self._styles), self._path)
+
+
+def _previewer(task: StyleTask, run: StyleRun, settings: RunSettings, examples: Sequence[Tensor]) -> _Previewer:
+    return _Previewer(task, run, settings.run_dir / "preview.jpg", examples)
+
+
+def _export(task: StyleTask, run: StyleRun, training: dict[str, Any], zoo: Path, example_3HW: Tensor) -> None:
+    card = trunk_card(run.trunk, run.trunk_name, training)
+    for index, source in enumerate(run.styles):
+        _export_preview(task, index, zoo / f"{source.name}.jpg", example_3HW)
+    if run.train_trunk:
+        export_trunk(run.trunk, card, zoo / f"{run.trunk_name}.pt")
+    for source, norm_P in zip(run.styles, task.norms_SP, strict=True):
+        style_card = _style_card(card, source, training)
+        export_style(norm_P, style_card, zoo / f"{source.name}.safetensors")
+    log.info("Wrote %s to %s.", ", ".join(source.name for source in run.styles), zoo)
+
+
+def _style_card(trunk: ModelCard, source: StyleSource, training: dict[str, Any]) -> ModelCard:
+    return replace(
+        trunk,
+        name=source.name,
+        task=Task.STYLE,
+        trunk_digest=trunk.digest,
+        digest="",
+        training=training,
+        source=source.card_source(),
+    )
+
+
+def _export_preview(task: StyleTask, index: int, path: Path, example_3HW: Tensor) -> None:
+    device = task.norms_SP.device
+    with torch.no_grad():
+        painted_BCHW = task.paint(example_3HW[None].to(device), torch.tensor([index], device=device))
+    save_image(to_image(painted_BCHW[0]), path)

@@ -1,0 +1,134 @@
+"""Measures upscalers of a zoo on the benchmarks, beside bicubic."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models.card import Task
+from training.data import list_photos
+from training.errors import CheckpointError
+from training.lpips import Lpips
+from training.metrics import mean_colour_error, psnr, ssim
+from training.pictures import read_rgb, to_tensor
+from training.zoo import Archive, read_archive
+
+Enlarge = Callable[[Image.Image], Tensor]
+"""A low-resolution picture to (1, 3, H, W) in [0, 1], enlarged."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Means over a benchmark."""
+
+    psnr: float
+    """dB on luma."""
+    ssim: float
+    lpips: float
+    colour_error: float
+    """Greatest difference of a picture's mean colour from its input's, in levels of 255."""
+
+
+@dataclass(frozen=True)
+class UpscaleResult:
+    """One way to enlarge, on one benchmark."""
+
+    method: str
+    factor: int
+    benchmark: str
+    quality: Quality
+
+
+def as_picture(image: Image.Image) -> Tensor:
+    """An RGB image as float (1, 3, H, W) in [0, 1]."""
+    return to_tensor(image)[None].float() / 255
+
+
+def bicubic(factor: int) -> Enlarge:
+    """Pillow's bicubic enlargement."""
+    return lambda low_res: as_picture(
+        low_res.resize((low_res.width * factor, low_res.height * factor), Image.Resampling.BICUBIC)
+    )
+
+
+def by_network(archive: Archive, device: torch.device) -> Enlarge:
+    """The enlargement by an upscaler, rounded to the levels of a file."""
+    module = archive.module.to(device)
+
+    def enlarge(low_res: Image.Image) -> Tensor:
+        with torch.no_grad():
+            high_res_BCHW: Tensor = module(as_picture(low_res).to(device))
+        return (high_res_BCHW.cpu() * 255).round() / 255
+
+    return enlarge
+
+
+def make_pair(path: Path, factor: int) -> tuple[Image.Image, Image.Image]:
+    """Truth, cut to a multiple of `factor`, and its reduction by Pillow's bicubic."""
+    truth = read_rgb(path)
+    width, height = truth.width // factor, truth.height // factor
+    truth = truth.crop((0, 0, width * factor, height * factor))
+    return truth, truth.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def measure(enlarge: Enlarge, factor: int, photos: Sequence[Path], lpips: Lpips) -> Quality:
+    """The quality of one way to enlarge; `factor` px of border are left out of PSNR and SSIM."""
+    rows = []
+    for path in photos:
+        truth, low_res = make_pair(path, factor)
+        truth_BCHW, high_res_BCHW = as_picture(truth), enlarge(low_res)
+        rows.append([
+            psnr(high_res_BCHW, truth_BCHW, factor),
+            ssim(high_res_BCHW, truth_BCHW, factor),
+            lpips(high_res_BCHW, truth_BCHW).item(),
+            mean_colour_error(high_res_BCHW, as_picture(low_res)),
+        ])  # fmt: skip
+    psnrs, ssims, distances, colour_errors = zip(*rows, strict=True)
+    return Quality(fmean(psnrs), fmean(ssims), fmean(distances), max(colour_errors))
+
+
+def read_upscalers(zoos: Sequence[Path]) -> dict[str, Archive]:
+    """All upscalers of some folders, each called by what it is. Files for other tasks are passed over."""
+    found = {}
+    for zoo in zoos:
+        for path in sorted(zoo.glob("*.pt")):
+            try:
+                archive = read_archive(path, Task.UPSCALE)
+            except CheckpointError:
+                continue
+            found[f"{archive.card.name} ({archive.card.architecture}, {zoo.name})"] = archive
+    return found
+
+
+@dataclass(frozen=True)
+class UpscaleExam:
+    """What is measured."""
+
+    benchmarks: Sequence[Path]
+    """Folders of ground truth."""
+    lpips: Lpips
+    device: torch.device
+    most_photos: int | None = None
+    """Photos of each benchmark; none: all."""
+
+    def run(self, upscalers: dict[str, Archive]) -> list[UpscaleResult]:
+        """Bicubic and every upscaler, on every benchmark, by factor."""
+        methods: list[tuple[str, int, Enlarge]] = []
+        for factor in sorted({archive.card.factor or 0 for archive in upscalers.values()}):
+            methods.append(("bicubic", factor, bicubic(factor)))
+            own = [(name, archive) for name, archive in upscalers.items() if archive.card.factor == factor]
+            methods += [(name, factor, by_network(archive, self.device)) for name, archive in own]
+        return [self._one(*method, folder) for method in methods for folder in self.benchmarks]
+
+    def _one(self, method: str, factor: int, enlarge: Enlarge, folder: Path) -> UpscaleResult:
+        photos = list_photos(folder)[: self.most_photos]
+        result = UpscaleResult(method, factor, folder.name, measure(enlarge, factor, photos, self.lpips))
+        log.info("%s x%d on %s: LPIPS %.4f", method, factor, folder.name, result.quality.lpips)
+        return result

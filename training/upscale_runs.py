@@ -1,0 +1,105 @@
+"""`fit upscale`: from photos to an upscaler in the zoo."""
+
+import argparse
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.card import ModelCard, Task
+from models.sr_net import build_upscaler
+from training.config import Schedule, Stage, UpscaleWeights
+from training.data import CropPolicy
+from training.distributed import ProcessGroup
+from training.errors import CheckpointError
+from training.export import export_upscaler, module_digest
+from training.loop import Trainer, describe_schedule
+from training.losses import load_loss_network
+from training.pictures import save_image
+from training.preview import example_photos, upscale_sheet
+from training.sitting import check_names, loss_writer, override, run_settings, train, training_record
+from training.tasks import Degradation, UpscaleTask
+from training.zoo import read_archive
+
+UPSCALE_STAGES = (Stage(5000, 12, 96), Stage(1500, 8, 128))
+UPSCALE_POLICY = CropPolicy(max_scale=2.0, rotate=True)
+
+log = logging.getLogger(__name__)
+
+
+def fit_upscale(options: argparse.Namespace, group: ProcessGroup) -> int:
+    """Trains an upscaler. Returns the exit status. Raises a `TrainingError` for what a person can mend."""
+    name = options.name or f"x{options.factor}"
+    check_names([name])
+    settings = run_settings(options, name, group)
+    schedule = override(options, Schedule(UPSCALE_STAGES))
+    task = _build_task(options, schedule)
+    examples = example_photos(settings.photos)
+
+    def preview() -> None:
+        save_image(upscale_sheet(task, examples), settings.run_dir / "preview.png")
+
+    trainer = Trainer(task, schedule, UPSCALE_POLICY, settings, _config(options, task, schedule), preview)
+    trainer.write_losses = loss_writer(options, settings)
+    if not train(trainer, options):
+        return 130
+    if group.leads:
+        card = _card(name, options, task, training_record(trainer))
+        export_upscaler(task.network, card, options.zoo / f"{name}.pt")
+        log.info("Wrote %s to %s.", name, options.zoo)
+    return 0
+
+
+def _build_task(options: argparse.Namespace, schedule: Schedule) -> UpscaleTask:
+    torch.manual_seed(schedule.seed)
+    network = build_upscaler(options.architecture, options.factor)
+    if options.start_from:
+        start_from(network, options.start_from)
+    return UpscaleTask(
+        network,
+        Degradation(options.factor, options.blur_sigma),
+        load_loss_network(options.loss_weights),
+        UpscaleWeights(options.pixel_weight, options.feature_weight),
+        warm_up_samples=schedule.samples_before(_warm_up(options, schedule)),
+    )
+
+
+def _warm_up(options: argparse.Namespace, schedule: Schedule) -> int:
+    if options.warm_up is not None:
+        return int(options.warm_up)
+    # What has been trained before, or knows no feature loss, needs none.
+    return 0 if options.start_from or not options.feature_weight else schedule.stages[0].steps // 2
+
+
+def start_from(network: nn.Module, path: Path) -> None:
+    """Takes the weights of an upscaler of the same architecture and factor. Raises `CheckpointError`."""
+    archive = read_archive(path, Task.UPSCALE)
+    try:
+        network.load_state_dict(archive.module.state_dict())
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} is of another architecture or factor: {archive.card.architecture}.") from error
+
+
+def _config(options: argparse.Namespace, task: UpscaleTask, schedule: Schedule) -> dict[str, Any]:
+    config = {
+        "schedule": describe_schedule(schedule),
+        "weights": asdict(task.weights),
+        "degradation": asdict(task.degradation),
+        "architecture": options.architecture,
+    }
+    return config | ({"warm_up_samples": task.warm_up_samples} if task.warm_up_samples else {})
+
+
+def _card(name: str, options: argparse.Namespace, task: UpscaleTask, training: dict[str, Any]) -> ModelCard:
+    return ModelCard(
+        name=name,
+        task=Task.UPSCALE,
+        architecture=options.architecture,
+        width=task.network.width,  # type: ignore[arg-type]
+        digest=module_digest(task.network),
+        factor=options.factor,
+        training=training,
+    )
