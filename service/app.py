@@ -13,7 +13,7 @@ from service.fleet import Fleet
 from service.jobs import JobQueue
 from service.metrics import Metrics, MetricsMiddleware
 from service.request_id import RequestIdMiddleware
-from service.routes import catalog, health, jobs, pictures, studio
+from service.routes import catalog, docs, health, jobs, pictures, studio
 from service.services import Services
 from service.settings import Settings, SettingsError
 
@@ -38,13 +38,16 @@ def create_app(settings: Settings) -> FastAPI:
         version=_version(),
         description=DESCRIPTION,
         lifespan=_lifespan(settings, settings.redis_url, metrics),
+        docs_url=None,
         redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
     )
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     handlers.install(app)
-    for module in (pictures, jobs, catalog, health, studio):
+    for module in (pictures, jobs, catalog, health, docs, studio):
         app.include_router(module.router)
+    app.mount("/docs/files", docs.files, name="docs-files")
     app.mount("/web", studio.files, name="web")
     return app
 

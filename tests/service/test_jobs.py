@@ -215,7 +215,10 @@ async def test_a_job_that_redis_forgot_is_said_to_be_lost(own_redis: RedisServer
         own_redis.stop()
         own_redis.start()
         response = await waiting
-    assert (response.status_code, response.json()["type"]) == (503, "urn:impasto:problem:job-lost")
+    # The second where Redis went before the service had read that the job was taken in.
+    kinds = {"urn:impasto:problem:job-lost", "urn:impasto:problem:queue-unavailable"}
+    assert response.status_code == 503
+    assert response.json()["type"] in kinds
 
 
 async def test_many_at_once_get_their_own_pictures(redis: Redis, redis_url: str) -> None:

@@ -1,0 +1,28 @@
+"""`/docs`: the API to try out, with no file of it from another server."""
+
+from importlib.resources import files as resources
+from typing import cast
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+router = APIRouter(include_in_schema=False)
+# FastAPI's own page loads Swagger UI from a CDN; this package carries the same files.
+files = StaticFiles(directory=str(resources("fastapi_swagger") / "resources"))
+
+
+@router.get("/docs")
+async def docs(request: Request) -> HTMLResponse:
+    """Gives the page."""
+    app = cast(FastAPI, request.app)
+    root = request.scope.get("root_path", "")
+    return get_swagger_ui_html(
+        openapi_url=f"{root}{app.openapi_url}",
+        title=f"{app.title} API",
+        swagger_js_url=f"{root}/docs/files/swagger-ui-bundle.js",
+        swagger_css_url=f"{root}/docs/files/swagger-ui.css",
+        swagger_favicon_url=f"{root}/web/favicon.svg",
+        swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
+    )
