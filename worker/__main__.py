@@ -8,11 +8,9 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import ValidationError
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from worker.catalog import Catalog, ZooLoader
+from worker.connection import connect
 from worker.consumer import BatchWorker
 from worker.contract import WorkerReport
 from worker.devices import choose_runtime
@@ -64,14 +62,6 @@ def run(settings: WorkerSettings) -> None:
         log.info("%s serves %d styles and %d upscalers.", runtime.device, len(catalog.styles), len(catalog.upscalers))
         worker.run()
         reporter.stop()
-
-
-def connect(url: str) -> Redis:
-    """A connection that fails at once when Redis is away; whoever uses it decides how to wait."""
-    try:
-        return Redis.from_url(url, socket_connect_timeout=5, socket_timeout=30, retry=Retry(NoBackoff(), 0))
-    except ValueError as error:
-        raise StartError(f"IMPASTO_REDIS_URL is no Redis URL: {error}.") from error
 
 
 def _report(name: str, runtime: Runtime, catalog: Catalog) -> WorkerReport:

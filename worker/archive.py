@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from models.card import CARD_FILE, CardError, ModelCard, Task
+from worker.arrays import Norms
 from worker.errors import ZooError
-from worker.runtimes import Norms
 
 STYLE_VECTOR = "norm_P"
 """Name of the one tensor in a style's file."""

@@ -9,9 +9,10 @@ import numpy as np
 
 from models.card import ModelCard, Task
 from worker.archive import Archive, read_archive, read_style
+from worker.arrays import Norms
 from worker.contract import ErrorCode, StyleInfo, StyleJob, UpscalerInfo
 from worker.errors import JobError, ZooError
-from worker.runtimes import Network, Norms, Runtime
+from worker.runtimes import Network, Runtime
 
 log = logging.getLogger(__name__)
 

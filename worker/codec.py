@@ -7,9 +7,9 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageCms, ImageOps
 
+from worker.arrays import Pixels
 from worker.contract import MIN_SIDE, ErrorCode, PictureFormat
 from worker.errors import JobError
-from worker.runtimes import Pixels
 
 pillow_heif.register_heif_opener()
 # The service has checked the pixel count against its own limit before it took the file.

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from worker.arrays import Pixels
 from worker.codec import Picture, resize_alpha
-from worker.runtimes import Pixels
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """BT.601."""

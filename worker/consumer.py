@@ -7,12 +7,10 @@ exactly when it is closed.
 """
 
 import logging
-import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import FrameType
@@ -20,7 +18,6 @@ from typing import Any, TypeVar
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, RedisError, TimeoutError
 from rq import Queue, SimpleWorker
 from rq.exceptions import AbandonedJobError, DequeueTimeout
 from rq.executions import Execution
@@ -32,10 +29,10 @@ from rq.utils import now
 from rq.worker import WorkerStatus
 from rq.worker_registration import clean_worker_registry, register
 
+from worker.answers import Answer, write_answer
+from worker.connection import UNAVAILABLE, passing_over_redis_errors, retry_until_available
 from worker.contract import (
-    PICTURE_FIELD,
     QUEUE,
-    RESULT_FIELD,
     STYLIZE_TASK,
     UPSCALE_TASK,
     ErrorCode,
@@ -45,10 +42,9 @@ from worker.contract import (
     StyleJob,
     UpscaleJob,
     input_key,
-    output_key,
 )
 from worker.errors import JobError
-from worker.pipeline import Answer, PicturePipeline, Request
+from worker.pipeline import PicturePipeline, Request
 
 log = logging.getLogger(__name__)
 
@@ -63,15 +59,9 @@ RECOVERY_S = 2
 RECOVERY_LOCK = "impasto:recovery"
 POP_TIMEOUT_S = 1
 """Longest wait inside Redis for a job: how soon an idle worker sees that it should stop."""
-RECONNECT_S = 0.5
-"""Pause after Redis could not be reached."""
 
 PUT_BACK = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) > 0 then redis.call('LPUSH', KEYS[2], ARGV[1]) end"
 """Moves a job id from one list to the front of another, unless somebody else has done so."""
-
-UNAVAILABLE = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)
-"""What passes by itself or by an operator's hand. Any other error of Redis is a fault of ours and ends the worker."""
-UNAVAILABLE_SENTENCE = "Redis cannot be used (%s); trying again until it can."
 
 TASKS: dict[str, type[Job]] = {STYLIZE_TASK: StyleJob, UPSCALE_TASK: UpscaleJob}
 
@@ -114,18 +104,18 @@ class BatchWorker(SimpleWorker):
     def run(self) -> None:
         """Works until it is asked to stop; the jobs in hand are finished first."""
         heart = threading.Thread(target=self._beat, name="heart", daemon=True)
-        self._retry_until_connected(self.register_birth)
+        self._persist(self.register_birth)
         heart.start()
         while not self._stop.is_set():
             try:
                 self._recover_lost_jobs()
                 self._run_batch(self._take())
             except UNAVAILABLE as error:
-                log.warning(UNAVAILABLE_SENTENCE, error)
-                self._retry_until_connected(self._greet)
+                log.warning("Redis cannot be used (%s); trying again until it can.", error)
+                self._persist(self._greet)
         self._done.set()
         heart.join()
-        with _quietly():
+        with passing_over_redis_errors():
             self.register_death()  # type: ignore[no-untyped-call]
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
@@ -181,7 +171,7 @@ class BatchWorker(SimpleWorker):
         if not taken:
             return
         keys = [input_key(job.rq_job.id) for job in taken]
-        inputs: Any = self._retry_until_connected(lambda: self.connection.mget(keys))
+        inputs: Any = self._persist(lambda: self.connection.mget(keys))
         if inputs is None:
             self._forget(taken)
             return
@@ -206,9 +196,12 @@ class BatchWorker(SimpleWorker):
 
     def _close(self, taken: TakenJob, job: Job | None, answer: Answer) -> None:
         """Writes the answer and RQ's bookkeeping in one transaction; Redis being away delays it."""
-        if not self._retry_until_connected(lambda: self._close_once(taken, job, answer)):
+        if not self._persist(lambda: self._close_once(taken, job, answer)):
             log.warning("Job %s could not be closed; another worker will run it again.", taken.rq_job.id)
         self._forget([taken])
+
+    def _persist(self, call: Callable[[], T]) -> T | None:
+        return retry_until_available(call, self._stop, LEASE_S)
 
     def _forget(self, taken: Iterable[TakenJob]) -> None:
         """Lets the leases of jobs run out: of closed ones, and of those that others should run again."""
@@ -221,7 +214,7 @@ class BatchWorker(SimpleWorker):
         rq_job.ended_at = now()
         with self.connection.pipeline() as pipe:
             if job is not None:
-                _write_answer(pipe, job, answer)
+                write_answer(pipe, job, answer)
             if answer.result.status is JobStatus.FINISHED:
                 self._record_success(rq_job, taken.execution, pipe)
             else:
@@ -257,7 +250,7 @@ class BatchWorker(SimpleWorker):
         if error_type is AbandonedJobError and not rq_job.retries_left:
             error = JobError(ErrorCode.INTERNAL, "The workers that took this picture died. It may be what kills them.")
             with self.connection.pipeline() as pipe:
-                _write_answer(pipe, self._read(rq_job), Answer.failed(error))
+                write_answer(pipe, self._read(rq_job), Answer.failed(error))
                 pipe.execute()
         return True
 
@@ -284,7 +277,7 @@ class BatchWorker(SimpleWorker):
     def _beat(self) -> None:
         """Keeps this worker and the jobs in hand alive in RQ's eyes."""
         while not self._done.wait(BEAT_S):
-            with _quietly():
+            with passing_over_redis_errors():
                 self._beat_once()
 
     def _beat_once(self) -> None:
@@ -301,29 +294,6 @@ class BatchWorker(SimpleWorker):
                 register(self, pipe)
                 pipe.execute()
 
-    def _retry_until_connected(self, call: Callable[[], T]) -> T | None:
-        """Calls until Redis answers. When asked to stop it gives up after `LEASE_S` and returns none."""
-        give_up_at, failed = math.inf, False
-        while time.monotonic() < give_up_at:
-            try:
-                return call()
-            except UNAVAILABLE as error:
-                if not failed:
-                    log.warning(UNAVAILABLE_SENTENCE, error)
-                failed = True
-            if self._stop.is_set() and give_up_at == math.inf:
-                give_up_at = time.monotonic() + LEASE_S
-            time.sleep(RECONNECT_S)
-        return None
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        log.debug("Redis cannot be reached (%s).", error)
-
 
 def _execution_time(job: RqJob) -> timedelta:
     """How long a job ran that has started and ended."""
@@ -334,15 +304,3 @@ def _popped_jobs(queue: Queue) -> list[str]:
     """Jobs between pop and start, where they are for some milliseconds unless their worker died."""
     job_ids: list[str] = queue.intermediate_queue.get_job_ids()
     return job_ids
-
-
-def _write_answer(pipe: Pipeline, job: Job, answer: Answer) -> None:
-    """The result, the picture and the event that the service waits for."""
-    key = output_key(job.id)
-    fields: dict[Any, Any] = {RESULT_FIELD: answer.result.to_json()}
-    if answer.picture is not None:
-        fields[PICTURE_FIELD] = answer.picture
-    pipe.hset(key, mapping=fields)
-    pipe.expire(key, job.result_ttl_s)
-    pipe.delete(input_key(job.id))
-    pipe.publish(job.reply_to, job.id)

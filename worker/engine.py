@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worker.arrays import Norms, Pixels
 from worker.batching import BatchKey, plan_batches
 from worker.catalog import LoadedTrunk, LoadedUpscaler
 from worker.contract import ErrorCode
 from worker.errors import JobError
-from worker.runtimes import Norms, Pixels
 from worker.tiles import plan_tiles
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Self
 
+from worker.answers import Answer
+from worker.arrays import Pixels
 from worker.catalog import Catalog
 from worker.codec import Picture, decode, encode
 from worker.compose import keep_color, mix, with_alpha_of
@@ -14,7 +15,6 @@ from worker.contract import ErrorCode, Job, JobResult, JobStatus, StyleJob, Upsc
 from worker.engine import Engine, EngineTask, EnlargeTask, PaintTask
 from worker.errors import JobError
 from worker.metrics import WorkerMetrics
-from worker.runtimes import Pixels
 
 log = logging.getLogger(__name__)
 
@@ -28,19 +28,6 @@ class Request:
     """None if it expired before a worker came to it."""
     taken_at: float
     """Seconds since the epoch."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a job is closed with."""
-
-    result: JobResult
-    picture: bytes | None = None
-
-    @classmethod
-    def failed(cls, error: JobError) -> Self:
-        """The answer of a job that gets no picture."""
-        return cls(JobResult(status=JobStatus.FAILED, error=error.code, detail=error.detail))
 
 
 @dataclass

@@ -1,16 +1,13 @@
 """Tells the service, through Redis, that this worker lives and what it serves."""
 
-import logging
 import threading
 import time
 
 from redis import Redis
-from redis.exceptions import RedisError
 
 from worker.catalog import Catalog
+from worker.connection import passing_over_redis_errors
 from worker.contract import HEARTBEAT_S, WORKER_TTL_S, WorkerReport, preview_key, worker_key, workers_key
-
-log = logging.getLogger(__name__)
 
 PREVIEW_TTL_S = 3600
 
@@ -33,20 +30,15 @@ class Reporter:
         """Takes the worker off the list."""
         self._stop.set()
         self._thread.join()
-        try:
-            with self._connection.pipeline() as pipe:
-                pipe.zrem(workers_key(), self._report.name)
-                pipe.delete(worker_key(self._report.name))
-                pipe.execute()
-        except RedisError as error:
-            log.debug("The worker could not take its leave: %s", error)
+        with passing_over_redis_errors(), self._connection.pipeline() as pipe:
+            pipe.zrem(workers_key(), self._report.name)
+            pipe.delete(worker_key(self._report.name))
+            pipe.execute()
 
     def _run(self) -> None:
         while True:
-            try:
+            with passing_over_redis_errors():
                 self._send()
-            except RedisError as error:
-                log.debug("The worker could not report: %s", error)
             if self._stop.wait(HEARTBEAT_S):
                 return
 

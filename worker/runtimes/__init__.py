@@ -1,15 +1,9 @@
 """Programs that run a zoo archive on a device. All of them take and give 8-bit pictures."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from worker.archive import Archive
-
-Pixels = npt.NDArray[np.uint8]
-Norms = npt.NDArray[np.float32]
+from worker.archive import Archive
+from worker.arrays import Norms, Pixels
 
 
 class Network(Protocol):
@@ -32,6 +26,6 @@ class Runtime(Protocol):
     device: str
     """As a person would call it, with the precision: `CPU bfloat16`."""
 
-    def load(self, archive: "Archive") -> Network:
+    def load(self, archive: Archive) -> Network:
         """Puts a network on the device."""
         ...

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from worker.archive import Archive
-from worker.runtimes import Norms, Pixels
+from worker.arrays import Norms, Pixels
 from worker.runtimes.torchscript import to_pixel_module
 
 # OpenVINO reports each conversion to its makers unless this package is missing: no byte leaves the machine.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.card import Task
 from worker.archive import Archive
-from worker.runtimes import Norms, Pixels
+from worker.arrays import Norms, Pixels
 
 
 class PaintPixels(nn.Module):

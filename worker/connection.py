@@ -1,0 +1,57 @@
+"""The worker's connection to Redis, and what to do while Redis is away."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, RedisError, TimeoutError
+from redis.retry import Retry
+
+from worker.errors import StartError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+UNAVAILABLE = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)
+"""What passes by itself or by an operator's hand. Any other error of Redis is a fault of ours and ends the worker."""
+PAUSE_S = 0.5
+
+
+def connect(url: str) -> Redis:
+    """A connection that fails at once when Redis is away; whoever uses it decides how to wait. Raises `StartError`."""
+    try:
+        return Redis.from_url(url, socket_connect_timeout=5, socket_timeout=30, retry=Retry(NoBackoff(), 0))
+    except ValueError as error:
+        raise StartError(f"IMPASTO_REDIS_URL is no Redis URL: {error}.") from error
+
+
+def retry_until_available(call: Callable[[], T], stop: threading.Event, patience_s: float) -> T | None:
+    """Calls until Redis can be used. Once `stop` is set it gives up after `patience_s` and returns none."""
+    give_up_at, failed = math.inf, False
+    while time.monotonic() < give_up_at:
+        try:
+            return call()
+        except UNAVAILABLE as error:
+            if not failed:
+                log.warning("Redis cannot be used (%s); trying again until it can.", error)
+            failed = True
+        if stop.is_set() and give_up_at == math.inf:
+            give_up_at = time.monotonic() + patience_s
+        time.sleep(PAUSE_S)
+    return None
+
+
+@contextmanager
+def passing_over_redis_errors() -> Iterator[None]:
+    """For what is sent again soon, or is sent in parting."""
+    try:
+        yield
+    except RedisError as error:
+        log.debug("Redis cannot be used (%s).", error)
