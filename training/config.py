@@ -56,7 +56,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class StyleWeights:
-    """Weights of the parts of the style objective. Style is per style, the others per run."""
+    """Weights of the parts of the style objective. Single styles of a gallery may have other ones."""
 
     content: float = 1.0
     style: float = 1e5
@@ -83,6 +83,8 @@ class StyleSource:
     terms: str = ""
     style_weight: float | None = None
     """Replaces `StyleWeights.style` for this style."""
+    tv_weight: float | None = None
+    """Replaces `StyleWeights.total_variation` for this style: more of it where flat areas fill with dots."""
 
     def card_source(self) -> dict[str, str]:
         """The parts that are known, for a card."""

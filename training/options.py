@@ -54,6 +54,7 @@ def _add_gallery_options(gallery: argparse.ArgumentParser) -> None:
     gallery.add_argument("--settings", type=Path, default=GALLERY_FILE, help="default: %(default)s")
     gallery.add_argument("--styles", type=Path, required=True, help="folder of the style images")
     gallery.add_argument("--width", type=int, help="replaces the width in the settings")
+    gallery.add_argument("--start-from", type=Path, metavar="ZOO", help="go on with the trunk and styles of a zoo")
 
 
 def _add_upscale_options(upscale: argparse.ArgumentParser) -> None:

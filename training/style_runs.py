@@ -3,7 +3,7 @@
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from models.card import ModelCard, Task
 from models.style_net import StyleTrunk
 from models.vgg import LossNetwork
 from training.balance import measure_untrained
-from training.config import Schedule, Stage, StyleSource, StyleWeights, read_gallery
+from training.config import Gallery, Schedule, Stage, StyleSource, StyleWeights, read_gallery
 from training.data import CropPolicy, list_photos
 from training.distributed import ProcessGroup
 from training.export import export_style, export_trunk, module_digest, trunk_card
@@ -44,11 +44,13 @@ class StyleRun:
     trunk: StyleTrunk
     trunk_name: str
     start_P: Tensor
-    """The vector from which every style starts."""
+    """The vector from which every style starts, or one for each (S, P)."""
     styles: tuple[StyleSource, ...]
     schedule: Schedule
     weights: StyleWeights
     train_trunk: bool
+    before: dict[str, Any] = field(default_factory=dict)
+    """The training that trunk and vectors have already had."""
 
 
 def fit_style(options: argparse.Namespace, group: ProcessGroup) -> int:
@@ -99,23 +101,43 @@ def fit_gallery(options: argparse.Namespace, group: ProcessGroup) -> int:
     Raises a `TrainingError` for what a person can mend.
     """
     gallery = read_gallery(options.settings, options.styles)
+    check_names([source.name for source in gallery.styles])
+    run = _started_gallery(options, gallery) if options.start_from else _new_gallery(options, gallery)
+    return _run(options, run, load_loss_network(options.loss_weights), group)
+
+
+def _new_gallery(options: argparse.Namespace, gallery: Gallery) -> StyleRun:
     schedule = override(options, gallery.schedule)
     torch.manual_seed(schedule.seed)
     trunk = StyleTrunk(options.width or gallery.width)
     name = f"trunk-w{trunk.width}"
-    run = StyleRun(name, trunk, name, trunk.neutral_norm(), gallery.styles, schedule, gallery.weights, train_trunk=True)
-    check_names([source.name for source in run.styles])
-    return _run(options, run, load_loss_network(options.loss_weights), group)
+    return StyleRun(
+        name, trunk, name, trunk.neutral_norm(), gallery.styles, schedule, gallery.weights, train_trunk=True
+    )
+
+
+def _started_gallery(options: argparse.Namespace, gallery: Gallery) -> StyleRun:
+    """Goes on with the trunk and the vectors of a zoo; styles that are new there start from the mean of the others."""
+    name = f"trunk-w{options.width or gallery.width}"
+    trunk, card = read_trunk(options.start_from / f"{name}.pt")
+    known = {style.card.name: style.norm_P for style in read_styles(options.start_from, card.digest)}
+    mean_P = torch.stack(list(known.values())).mean(dim=0) if known else trunk.neutral_norm()
+    start_SP = torch.stack([known.get(source.name, mean_P) for source in gallery.styles])
+    schedule = override(options, gallery.schedule)
+    return StyleRun(
+        name, trunk, name, start_SP, gallery.styles, schedule, gallery.weights, train_trunk=True, before=card.training
+    )
 
 
 def _run(options: argparse.Namespace, run: StyleRun, network: LossNetwork, group: ProcessGroup) -> int:
     settings = run_settings(options, run.name, group)
     own_weights = {source.name: source.style_weight for source in run.styles if source.style_weight is not None}
+    own_tv = {source.name: source.tv_weight for source in run.styles if source.tv_weight is not None}
     images = {source.name: read_style_image(Path(source.path), STYLE_IMAGE_SIZE) for source in run.styles}
-    task = StyleTask(run.trunk, images, network, run.weights, own_weights, train_trunk=run.train_trunk)
+    task = StyleTask(run.trunk, images, network, run.weights, own_weights, own_tv, train_trunk=run.train_trunk)
     task.start_from(run.start_P)
     examples = example_photos(settings.photos)
-    config = _config(run, own_weights)
+    config = _config(run, own_weights, own_tv)
     trainer = Trainer(task, run.schedule, CropPolicy(), settings, config, _previewer(task, run, settings, examples))
     trainer.write_losses = loss_writer(options, settings)
     if not train(trainer, options):
@@ -125,11 +147,13 @@ def _run(options: argparse.Namespace, run: StyleRun, network: LossNetwork, group
     return 0
 
 
-def _config(run: StyleRun, own_weights: dict[str, float]) -> dict[str, Any]:
+def _config(run: StyleRun, own_weights: dict[str, float], own_tv: dict[str, float]) -> dict[str, Any]:
     return {
         "schedule": describe_schedule(run.schedule),
         "weights": asdict(run.weights),
         "style_weights": own_weights,
+        "tv_weights": own_tv,
+        "before": run.before,
         "styles": [source.name for source in run.styles],
         "trunk": "trained" if run.train_trunk else module_digest(run.trunk),
         "width": run.trunk.width,

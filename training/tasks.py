@@ -28,6 +28,7 @@ class StyleTask(nn.Module):
     """Trains style vectors, and the trunk with them unless it is frozen."""
 
     weight_S: Tensor
+    tv_weight_S: Tensor
 
     def __init__(
         self,
@@ -36,24 +37,27 @@ class StyleTask(nn.Module):
         loss_network: LossNetwork,
         weights: StyleWeights,
         style_weights: Mapping[str, float] | None = None,
+        tv_weights: Mapping[str, float] | None = None,
         *,
         train_trunk: bool = True,
     ) -> None:
-        """`styles`: name to style image (3, H, W); `style_weights`: name to its own style weight."""
+        """`styles`: name to style image (3, H, W); `style_weights`, `tv_weights`: name to a weight of its own."""
         super().__init__()
         self.trunk = trunk.requires_grad_(train_trunk)
         self.norms_SP = nn.Parameter(trunk.neutral_norm().repeat(len(styles), 1))
         self.loss_network = loss_network
         self.weights = weights
         self.names = tuple(styles)
-        own = style_weights or {}
+        own, own_tv = style_weights or {}, tv_weights or {}
         self.register_buffer("weight_S", torch.tensor([own.get(name, weights.style) for name in styles]), False)
+        tv_weight_S = torch.tensor([own_tv.get(name, weights.total_variation) for name in styles])
+        self.register_buffer("tv_weight_S", tv_weight_S, False)
         grams = [style_grams(loss_network, image_3HW) for image_3HW in styles.values()]
         for layer in STYLE_LAYERS:
             self.register_buffer(f"gram_{layer}_SCC", torch.stack([gram[layer] for gram in grams]), False)
 
     def start_from(self, norm_P: Tensor) -> None:
-        """Sets every style's vector."""
+        """Sets every style's vector, to one (P,) or each to its own (S, P)."""
         with torch.no_grad():
             self.norms_SP.copy_(norm_P)
 
@@ -72,7 +76,7 @@ class StyleTask(nn.Module):
         grams = {layer: getattr(self, f"gram_{layer}_SCC")[style_B] for layer in STYLE_LAYERS}
         content = self.weights.content * feature_loss(features[CONTENT_LAYER], content_features[CONTENT_LAYER]).mean()
         style = (self.weight_S[style_B] * style_loss(features, grams)).mean()
-        smooth = self.weights.total_variation * total_variation(painted_BCHW).mean()
+        smooth = (self.tv_weight_S[style_B] * total_variation(painted_BCHW)).mean()
         return {"total": content + style + smooth, "content": content, "style": style}
 
 

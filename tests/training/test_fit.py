@@ -76,6 +76,23 @@ def test_a_gallery_gives_a_trunk_and_its_styles(fit: Fit, tmp_path: Path, style_
     ]  # fmt: skip
 
 
+def test_a_gallery_goes_on_from_what_a_zoo_holds(fit: Fit, tmp_path: Path, style_image: Path) -> None:
+    assert fit_trunk(fit, tmp_path, style_image) == 0
+    zoo, again = tmp_path / "zoo", tmp_path / "again"
+    (zoo / "turned.safetensors").unlink()
+    gallery = ("gallery", "--settings", tmp_path / "gallery.toml", "--styles", tmp_path, "--start-from", zoo)
+
+    assert fit(*gallery, "--learning-rate", 1e-12, "--stages", "1x2@32", "--zoo", again) == 0
+
+    before, after = read_trunk(zoo / "trunk-w4.pt")[0], read_trunk(again / "trunk-w4.pt")
+    for name, value in before.state_dict().items():
+        assert torch.allclose(after[0].state_dict()[name], value, atol=1e-6)
+    stripes = read_style(zoo / "stripes.safetensors").norm_P
+    for name in ("stripes", "turned"):  # the missing one starts from the mean of the others
+        assert torch.allclose(read_style(again / f"{name}.safetensors").norm_P, stripes, atol=1e-6)
+    assert after[1].training["before"]["steps"] == 4
+
+
 def test_a_new_style_is_a_vector_on_the_trunk(fit: Fit, tmp_path: Path, style_image: Path) -> None:
     assert fit_trunk(fit, tmp_path, style_image) == 0
     before = (tmp_path / "zoo" / "trunk-w4.pt").read_bytes()

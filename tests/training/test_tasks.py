@@ -59,6 +59,18 @@ def test_samples_take_their_styles_in_turn(loss_weights: Path) -> None:
     assert task(content_BCHW, torch.tensor([5]))["style"] == 0
 
 
+def test_a_style_may_have_its_own_smoothness(loss_weights: Path) -> None:
+    styles = {"dark": torch.zeros(3, 48, 48), "light": torch.ones(3, 48, 48)}
+    network = load_loss_network(loss_weights)
+    weights = StyleWeights(content=0, style=0, total_variation=1)
+    task = StyleTask(StyleTrunk(4, 1), styles, network, weights, None, {"light": 3.0})
+    content_BCHW = torch.rand(1, 3, 32, 32)
+
+    plain, smooth = (float(task(content_BCHW, torch.tensor([number]))["total"].detach()) for number in (0, 1))
+
+    assert smooth == pytest.approx(3 * plain, rel=1e-4)
+
+
 def test_a_frozen_trunk_trains_its_vector_alone(loss_weights: Path) -> None:
     styles = {"dark": torch.zeros(3, 48, 48)}
     task = StyleTask(StyleTrunk(4, 1), styles, load_loss_network(loss_weights), StyleWeights(), train_trunk=False)
