@@ -42,6 +42,7 @@ from worker.contract import (
     StyleJob,
     UpscaleJob,
     input_key,
+    recovery_lock_key,
 )
 from worker.errors import JobError
 from worker.pipeline import PicturePipeline, Request
@@ -56,7 +57,6 @@ LEASE_S = 6
 """Seconds without a sign of life after which other workers take a job over."""
 RECOVERY_S = 2
 """Seconds between two looks, by any worker of the pool, for jobs that died with their worker."""
-RECOVERY_LOCK = "impasto:recovery"
 POP_TIMEOUT_S = 1
 """Longest wait inside Redis for a job: how soon an idle worker sees that it should stop."""
 
@@ -259,7 +259,7 @@ class BatchWorker(SimpleWorker):
 
         RQ's own lock for this outlives a killed worker by 15 minutes, so it is not used.
         """
-        if not self.connection.set(RECOVERY_LOCK, self.name, nx=True, ex=RECOVERY_S):
+        if not self.connection.set(recovery_lock_key(), self.name, nx=True, ex=RECOVERY_S):
             return
         queue = self.queues[0]
         clean_registries(queue, self._exc_handlers)

@@ -217,6 +217,11 @@ def workers_key() -> str:
     return "impasto:workers"
 
 
+def recovery_lock_key() -> str:
+    """String: which worker of the pool looks for lost jobs. Expires within seconds, also when that worker dies."""
+    return "impasto:recovery"
+
+
 def worker_key(name: str) -> str:
     """String: a worker's `WorkerReport` as JSON. Expires after `WORKER_TTL_S`."""
     return f"impasto:worker:{name}"

@@ -48,7 +48,20 @@ class Reporter:
             pipe.set(worker_key(self._report.name), self._report.to_json(), ex=WORKER_TTL_S)
             pipe.zadd(workers_key(), {self._report.name: now})
             pipe.zremrangebyscore(workers_key(), 0, now - WORKER_TTL_S)
-            for style in self._catalog.styles.values():
-                if style.preview is not None:
-                    pipe.set(preview_key(style.card.digest), style.preview, ex=PREVIEW_TTL_S)
+            pipe.execute()
+        self._keep_previews()
+
+    def _keep_previews(self) -> None:
+        """Prolongs the previews that Redis has, and sends only those that it lacks."""
+        previews = {
+            preview_key(style.card.digest): style.preview
+            for style in self._catalog.styles.values()
+            if style.preview is not None
+        }
+        with self._connection.pipeline() as pipe:
+            for key in previews:
+                pipe.expire(key, PREVIEW_TTL_S)
+            for (key, preview), kept in zip(previews.items(), pipe.execute(), strict=True):
+                if not kept:
+                    pipe.set(key, preview, ex=PREVIEW_TTL_S)
             pipe.execute()

@@ -1,11 +1,9 @@
 """From upload to picture through the real service, worker and Valkey, with the shipped checkpoints."""
 
-import io
 from collections.abc import Iterator
 
 import httpx
 import numpy as np
-import pillow_heif
 import pytest
 import torch
 from PIL import Image, ImageCms
@@ -13,7 +11,7 @@ from PIL import Image, ImageCms
 from models.vgg import LossNetwork
 from tests.assets import asset
 from tests.end_to_end.running import running_product
-from tests.pictures import decode, draw_photo, encode
+from tests.pictures import decode, draw_photo, encode, encode_heic
 from training.losses import (
     STYLE_LAYERS,
     gram_matrix,
@@ -112,12 +110,6 @@ def test_a_flat_picture_stays_free_of_nan_and_frames(client: httpx.Client) -> No
     assert enlarged.std(axis=(0, 1)).max() < 2
 
 
-def heic(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    pillow_heif.from_pillow(image).save(buffer, quality=90)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     ("content", "returned"),
     [
@@ -125,7 +117,7 @@ def heic(image: Image.Image) -> bytes:
         (encode(draw_photo(90, 70), "PNG"), "PNG"),
         (encode(draw_photo(90, 70), "WEBP"), "WEBP"),
         (encode(draw_photo(90, 70), "AVIF"), "AVIF"),
-        (heic(draw_photo(90, 70)), "JPEG"),
+        (encode_heic(draw_photo(90, 70), quality=90), "JPEG"),
         (encode(draw_photo(90, 70), "TIFF"), "PNG"),
         (encode(draw_photo(90, 70), "BMP"), "PNG"),
         (encode(draw_photo(90, 70).quantize(64), "GIF"), "PNG"),

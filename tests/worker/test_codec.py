@@ -1,11 +1,8 @@
-import io
-
 import numpy as np
-import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 
-from tests.pictures import draw_photo, encode
+from tests.pictures import draw_photo, encode, encode_heic
 from worker.codec import Picture, decode
 from worker.codec import encode as encode_picture
 from worker.contract import ErrorCode, PictureFormat
@@ -18,12 +15,6 @@ def difference(picture: Picture, expected: Image.Image) -> float:
     return float(np.abs(picture.pixels_HWC.astype(int) - np.asarray(expected.convert("RGB")).astype(int)).mean())
 
 
-def heic(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    pillow_heif.from_pillow(image).save(buffer, quality=95)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     ("content", "tolerance"),
     [
@@ -33,7 +24,7 @@ def heic(image: Image.Image) -> bytes:
         (encode(PHOTO, "JPEG", quality=95), 3),
         (encode(PHOTO, "WEBP", lossless=True), 0),
         (encode(PHOTO, "AVIF", quality=95), 4),
-        (heic(PHOTO), 4),
+        (encode_heic(PHOTO), 4),
         (encode(PHOTO.quantize(256), "GIF"), 12),
         (encode(PHOTO.quantize(256), "PNG"), 12),
     ],
