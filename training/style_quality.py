@@ -13,7 +13,7 @@ from models.card import Task
 from models.vgg import LossNetwork
 from training.errors import StyleImageError
 from training.losses import STYLE_IMAGE_SIZE
-from training.optimize import Objective, iterations_to_reach, optimize_pixels
+from training.optimize import Objective, optimize_pixels
 from training.pictures import read_square, read_style_image
 from training.zoo import Archive, Style, read_archive, read_styles
 
@@ -51,10 +51,6 @@ class StyleResult:
     def total(self) -> float:
         """The objective."""
         return self.content + self.style_loss
-
-    def equals_iteration(self, start: str) -> int | None:
-        """The first iteration of that rival that is as good; none if it never was."""
-        return iterations_to_reach(self.rivals[start].curve, self.total)
 
 
 @dataclass(frozen=True)
