@@ -69,6 +69,7 @@ class UpscaleWeights:
 
     pixel: float = 0.2
     feature: float = 1.0
+    color: float = 1.0
 
 
 @dataclass(frozen=True)

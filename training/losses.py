@@ -60,6 +60,14 @@ def pixel_loss(picture_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
     return (picture_BCHW - target_BCHW).abs().mean(dim=(1, 2, 3))
 
 
+def color_loss(picture_BCHW: Tensor, target_BCHW: Tensor, cell: int = 16) -> Tensor:
+    """Mean absolute difference (B,) of the mean colours of `cell` by `cell` px.
+
+    Feature losses are nearly blind to a shift of a whole region's colour; this one sees nothing else.
+    """
+    return pixel_loss(functional.avg_pool2d(picture_BCHW, cell), functional.avg_pool2d(target_BCHW, cell))
+
+
 def normalized_feature_loss(
     features: Mapping[str, Tensor], targets: Mapping[str, Tensor], layers: Sequence[str]
 ) -> Tensor:

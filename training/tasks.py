@@ -13,6 +13,7 @@ from training.config import StyleWeights, UpscaleWeights
 from training.losses import (
     CONTENT_LAYER,
     STYLE_LAYERS,
+    color_loss,
     feature_loss,
     normalized_feature_loss,
     pixel_loss,
@@ -144,4 +145,5 @@ class UpscaleTask(nn.Module):
         with torch.no_grad():
             targets = self.loss_network(high_res_BCHW, self.layers)
         feature = self.weights.feature * normalized_feature_loss(features, targets, self.layers).mean()
-        return {"total": pixel + feature, "pixel": pixel, "feature": feature}
+        color = self.weights.color * color_loss(enlarged_BCHW, high_res_BCHW).mean()
+        return {"total": pixel + feature + color, "pixel": pixel, "feature": feature}

@@ -62,7 +62,7 @@ def _build_task(options: argparse.Namespace, schedule: Schedule) -> UpscaleTask:
         network,
         Degradation(options.factor, options.blur_sigma),
         load_loss_network(options.loss_weights),
-        UpscaleWeights(options.pixel_weight, options.feature_weight),
+        UpscaleWeights(options.pixel_weight, options.feature_weight, options.color_weight),
         warm_up_samples=schedule.samples_before(_warm_up(options, schedule)),
     )
 
