@@ -1,19 +1,21 @@
 """The style trunk: one network that paints every style, told which one by a vector per picture."""
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from models.layers import conditional_instance_norm, conv, upsample_nearest
+from models.layers import conditional_instance_norm, conv, normalize, upsample_nearest
 
 
 class NormCursor:
-    """Hands out the scale and shift of each normalisation layer, in order, from one vector per picture."""
+    """Normalises layer after layer, each with the next scale and shift from one vector per picture."""
 
-    def __init__(self, norm_BP: Tensor) -> None:
+    def __init__(self, norm_BP: Tensor, start: int = 0) -> None:
+        """`start`: where in the vectors the first layer's scales are."""
         self._norm_BP = norm_BP
-        self._start = 0
+        self._start = start
 
     def take(self, channels: int) -> tuple[Tensor, Tensor]:
         """The next layer's `(scale_BC, shift_BC)`."""
@@ -21,6 +23,50 @@ class NormCursor:
         scale_BC, shift_BC = self._norm_BP[:, self._start : middle], self._norm_BP[:, middle:end]
         self._start = end
         return scale_BC, shift_BC
+
+    def normalize(self, x_BCHW: Tensor, channels: int) -> Tensor:
+        """The next layer's output, normalised by each picture's own mean and variance."""
+        scale_BC, shift_BC = self.take(channels)
+        return conditional_instance_norm(x_BCHW, scale_BC, shift_BC)
+
+
+class HeldCursor(NormCursor):
+    """Normalises a tile by its whole photo's means and variances, as far as they are known."""
+
+    def __init__(self, norm_1P: Tensor, statistics_2C: Tensor, start: int = 0) -> None:
+        """`statistics_2C`: means and variances of all normalised channels of the network."""
+        super().__init__(norm_1P, start)
+        self._statistics_2C = statistics_2C
+
+    def normalize(self, x_BCHW: Tensor, channels: int) -> Tensor:
+        """The next layer's output, normalised by the means and variances given."""
+        first = self._start // 2
+        statistics_2C11 = self._statistics_2C[:, first : first + channels, None, None]
+        scale_BC, shift_BC = self.take(channels)
+        return normalize(x_BCHW, statistics_2C11[:1], statistics_2C11[1:], scale_BC, shift_BC)
+
+
+class SurveyCursor(HeldCursor):
+    """Normalises like `HeldCursor`, and notes what means and variances those of this tile will change."""
+
+    def __init__(self, norm_1P: Tensor, statistics_2C: Tensor, mask_11HW: Tensor, start: int = 0) -> None:
+        """`mask_11HW`: 1 where the tile's pixels count, else 0; at the resolution of the next layer."""
+        super().__init__(norm_1P, statistics_2C, start)
+        self.mask_11HW = mask_11HW
+        self._noted: list[Tensor] = []
+
+    def normalize(self, x_BCHW: Tensor, channels: int) -> Tensor:
+        """The next layer's output, normalised by the means and variances given."""
+        first = self._start // 2
+        deviation_1CHW = x_BCHW - self._statistics_2C[:1, first : first + channels, None, None]
+        counted_1CHW = deviation_1CHW * (self.mask_11HW / self.mask_11HW.mean())
+        first_C, second_C = counted_1CHW.mean((0, 2, 3)), (counted_1CHW * deviation_1CHW).mean((0, 2, 3))
+        self._noted.append(torch.stack([first_C, second_C]))
+        return super().normalize(x_BCHW, channels)
+
+    def moments(self) -> Tensor:
+        """Means (2, C) over the pixels that count of the deviation from the mean given, and of its square."""
+        return torch.cat(self._noted, dim=1)
 
 
 class ConvNorm(nn.Module):
@@ -33,8 +79,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x_BCHW: Tensor, norm: NormCursor) -> Tensor:
         """Takes this layer's scale and shift from `norm`."""
-        scale_BC, shift_BC = norm.take(self.channels)
-        return conditional_instance_norm(self.conv(x_BCHW), scale_BC, shift_BC)
+        return norm.normalize(self.conv(x_BCHW), self.channels)
 
 
 class ResidualBlock(nn.Module):
@@ -89,13 +134,94 @@ class StyleTrunk(nn.Module):
         Returns a picture of the same size in [0, 1].
         """
         norm = NormCursor(norm_BP)
-        x_BCHW = content_BCHW
+        x_BCHW = self._up(self._blocks(self._down(content_BCHW, norm), norm), norm)
+        return self._finish(x_BCHW, content_BCHW)
+
+    # A photo too large to be painted in one piece goes through the following, tile by tile. Each layer's statistics
+    # are exact once those of the layers before it are: what is at full resolution is surveyed as often as it has
+    # layers; what the blocks' convolutions make is a sixteenth as many places, and kept to be looked at as a whole.
+    # `statistics_2C` holds means and variances of all normalised channels, in the layers' order.
+
+    def survey_down(self, content_1CHW: Tensor, mask_11HW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
+        """`SurveyCursor.moments` of the first layers, for a tile of the photo and a mask of its size."""
+        norm = SurveyCursor(norm_1P, statistics_2C, mask_11HW)
+        x_BCHW = self._center(content_1CHW)
+        for layer in self.down:
+            if layer is not self.down[0]:
+                norm.mask_11HW = norm.mask_11HW[:, :, ::2, ::2]
+            x_BCHW = torch.relu(layer(x_BCHW, norm))
+        return norm.moments()
+
+    def down_held(self, content_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
+        """Features (1, C, H / 4, W / 4), rounded up, of a tile of the photo."""
+        return self._down(content_1CHW, HeldCursor(norm_1P, statistics_2C))
+
+    def block_first(self, index: int, features_1CHW: Tensor) -> Tensor:
+        """What a residual block's first convolution makes of a tile of the features, not yet normalised."""
+        return cast(Tensor, self._block(index).first.conv(features_1CHW))
+
+    def block_second(self, index: int, first_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
+        """What its second convolution makes of that, not yet normalised."""
+        block = self._block(index)
+        norm = HeldCursor(norm_1P, statistics_2C, self._start_of(index))
+        return cast(Tensor, block.second.conv(torch.relu(norm.normalize(first_1CHW, block.first.channels))))
+
+    def block_sum(
+        self, index: int, features_1CHW: Tensor, second_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor
+    ) -> Tensor:
+        """The features behind the block."""
+        channels = self._block(index).second.channels
+        norm = HeldCursor(norm_1P, statistics_2C, self._start_of(index) + 2 * channels)
+        return features_1CHW + norm.normalize(second_1CHW, channels)
+
+    def survey_up(self, features_1CHW: Tensor, mask_11HW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
+        """`SurveyCursor.moments` of the last layers, for a tile of the blocks' result and a mask of its size."""
+        norm = SurveyCursor(norm_1P, statistics_2C, mask_11HW, self.norm_size - 2 * _channels(self.up))
+        x_BCHW = features_1CHW
+        for layer in self.up:
+            norm.mask_11HW = upsample_nearest(norm.mask_11HW)
+            x_BCHW = torch.relu(layer(upsample_nearest(x_BCHW), norm))
+        return norm.moments()
+
+    def up_held(self, features_1CHW: Tensor, content_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
+        """The picture in [0, 1], from a tile of the blocks' result. Of the photo's tile it takes the size alone."""
+        norm = HeldCursor(norm_1P, statistics_2C, self.norm_size - 2 * _channels(self.up))
+        return self._finish(self._up(features_1CHW, norm), content_1CHW)
+
+    def _block(self, index: int) -> ResidualBlock:
+        return cast(ResidualBlock, self.blocks[index])
+
+    def _start_of(self, index: int) -> int:
+        """Where in a vector a block's first scales are."""
+        return 2 * _channels(self.down) + 4 * index * self._block(index).first.channels
+
+    @staticmethod
+    def _center(content_BCHW: Tensor) -> Tensor:
+        # The first normalisation takes gain and offset away again. Levels of 255 become multiples of 1/256 around 0,
+        # which half precisions hold exactly: they then lose half as much, in flat and bright photos far less.
+        return content_BCHW * (255 / 256) - 0.5
+
+    def _down(self, content_BCHW: Tensor, norm: NormCursor) -> Tensor:
+        x_BCHW = self._center(content_BCHW)
         for layer in self.down:
             x_BCHW = torch.relu(layer(x_BCHW, norm))
+        return x_BCHW
+
+    def _blocks(self, x_BCHW: Tensor, norm: NormCursor) -> Tensor:
         for block in self.blocks:
             x_BCHW = block(x_BCHW, norm)
+        return x_BCHW
+
+    def _up(self, x_BCHW: Tensor, norm: NormCursor) -> Tensor:
         for layer in self.up:
             x_BCHW = torch.relu(layer(upsample_nearest(x_BCHW), norm))
+        return x_BCHW
+
+    def _finish(self, x_BCHW: Tensor, content_BCHW: Tensor) -> Tensor:
         # Stride 2 rounds odd sizes up, so the enlarged maps can be up to 3 px larger than the photo.
         x_BCHW = x_BCHW[:, :, : content_BCHW.shape[2], : content_BCHW.shape[3]]
         return torch.sigmoid(self.out(x_BCHW))
+
+
+def _channels(layers: nn.ModuleList) -> int:
+    return sum(layer.channels for layer in layers if isinstance(layer, ConvNorm))

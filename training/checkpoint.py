@@ -69,16 +69,34 @@ def set_aside(path: Path) -> Path:
 def load_checkpoint(
     path: Path, task: torch.nn.Module, optimizer: torch.optim.Optimizer, config: dict[str, Any]
 ) -> Progress:
-    """Puts a run back where `save_checkpoint` left it. Raises `CheckpointError` if it was another run's."""
+    """Puts a run back where `save_checkpoint` left it. Stages that were still to come may have changed since.
+
+    Raises `CheckpointError` if it was another run's.
+    """
     try:
         state = read_saved(path)
-        if state["config"] != config:
+        if not goes_on(state["config"], config, state["progress"]["step"]):
             raise CheckpointError(f"{path} belongs to a run with other settings: give the same ones, or another --run.")
         _load_task(task, state["task"])
         optimizer.load_state_dict(state["optimizer"])
         return Progress(**state["progress"])
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"Cannot go on from {path}: {error}. Give another --run to start anew.") from error
+
+
+def goes_on(saved: dict[str, Any], config: dict[str, Any], step: int) -> bool:
+    """Whether a run of `config` would have done the same up to `step`: only stages still to come may differ."""
+    return _until(saved, step) == _until(config, step)
+
+
+def _until(config: dict[str, Any], step: int) -> dict[str, Any]:
+    """The config with only those stages that were begun by `step`, the last of them cut there."""
+    schedule, begun = config.get("schedule", {}), []
+    for stage in schedule.get("stages", ()):
+        if step > 0:
+            begun.append({**stage, "steps": min(stage["steps"], step)})
+        step -= stage["steps"]
+    return {**config, "schedule": {**schedule, "stages": begun}}
 
 
 def read_saved(path: Path) -> Any:

@@ -13,14 +13,16 @@ import torch
 from training.checkpoint import write_whole
 from training.config import parse_duration
 from training.data import list_photos
-from training.errors import CheckpointError, TrainingError
+from training.errors import CheckpointError, ConfigError, TrainingError
 from training.losses import load_loss_network
 from training.lpips import load_lpips
 from training.options import DEFAULT_TRUNK, DEFAULT_ZOO
 from training.pictures import save_image
-from training.report import styles_report, upscale_report
+from training.report import upscale_report
+from training.rivals import Rivals
 from training.sheets import styles_contact_sheet, upscale_contact_sheet
-from training.style_quality import StyleExam, read_gallery_of
+from training.style_quality import Gallery, StyleExam, read_galleries
+from training.style_report import styles_report
 from training.upscale_quality import UpscaleExam, read_upscalers
 
 BENCHMARKS = ("Set5", "Set14", "BSD100")
@@ -46,12 +48,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_style_options(styles: argparse._ArgumentGroup) -> None:
-    styles.add_argument("--trunk", default=DEFAULT_TRUNK, help="default: %(default)s, of the first zoo folder")
+    styles.add_argument(
+        "--trunk", nargs="+", default=[DEFAULT_TRUNK], metavar="NAME", help=f"of the zoos (default: {DEFAULT_TRUNK})"
+    )
     styles.add_argument("--styles", nargs="+", default=[], metavar="NAME", help="default: all of the trunk")
     styles.add_argument("--style-images", type=Path, help="folder of the style images, named as the styles")
     styles.add_argument("--loss-weights", type=Path, help="VGG-16 weights; without it torchvision downloads them")
     styles.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="px (default: 256 512)")
-    styles.add_argument("--rival-photos", type=int, default=math.inf, help="photos to optimise directly (default: all)")
+    styles.add_argument(
+        "--rival-photos", type=int, nargs="+", metavar="N", help="photos to optimise directly, one number or one a size"
+    )
+    styles.add_argument(
+        "--rivals", type=Path, default=Path("runs/rivals"), help="folder that keeps them (default: %(default)s)"
+    )
     styles.add_argument("--iterations", type=int, default=300, help="of direct optimisation (default: %(default)s)")
     styles.add_argument(
         "--budget", type=parse_duration, default=math.inf, metavar="DURATION", help="start no rival after, as in 30m"
@@ -62,31 +71,41 @@ def evaluate_styles(options: argparse.Namespace) -> None:
     """Writes `styles.md` and `styles.jpg`. Raises a `TrainingError` for what a person can mend."""
     if options.style_images is None:
         raise CheckpointError("Style images are needed to measure styles: give their folder with --style-images.")
-    device = torch.device(options.device)
-    trunk, styles = read_gallery_of(options.zoo[0], options.trunk, options.styles)
-    if not styles:
-        raise CheckpointError(f"No style of {options.trunk} in {options.zoo[0]}: check --zoo, --trunk and --styles.")
+    galleries = read_galleries(options.zoo, options.trunk, options.styles)
     photos = spread(list_photos(options.benchmarks / "BSD100"), options.photos_count or 10)
+    device = torch.device(options.device)
     exam = StyleExam(
         load_loss_network(options.loss_weights).to(device),
         options.style_images,
         photos,
-        options.sizes,
+        rival_counts(options.sizes, options.rival_photos, len(photos)),
+        Rivals(options.rivals, options.iterations, time.monotonic() + options.budget),
         device,
-        options.rival_photos,
-        options.iterations,
-        time.monotonic() + options.budget,
     )
-    results = exam.measure(trunk, styles)
-    heading = (
-        f"Trunk `{trunk.card.name}` (width {trunk.card.width}, digest `{trunk.card.digest[:12]}`), "
-        f"{len(styles)} styles, {len(photos)} photos of BSD100, none of which was trained on. Objective: content loss "
-        "at relu2_2 (weight 1) and style loss (mean squared Gram difference, weight 1e5, style image at 512 px)."
+    measures = exam.measure(galleries)
+    write_text(options.out / "styles.md", styles_report(measures, styles_heading(galleries, len(photos))))
+    sheet = styles_contact_sheet(galleries, photos[:SHEET_PHOTOS], options.style_images)
+    save_image(sheet, options.out / "styles.jpg")
+
+
+def styles_heading(galleries: Sequence[Gallery], photos: int) -> str:
+    """What was measured, in a paragraph."""
+    trunks = ", ".join(
+        f"`{gallery.label}` (width {gallery.trunk.card.width}, digest `{gallery.trunk.card.digest[:12]}`)"
+        for gallery in galleries
     )
-    write_text(options.out / "styles.md", styles_report(results, heading))
-    save_image(
-        styles_contact_sheet(trunk, styles, photos[:SHEET_PHOTOS], options.style_images), options.out / "styles.jpg"
+    return (
+        f"{trunks}; {photos} photos of BSD100, none of which was trained on. Objective: content loss at relu2_2 "
+        "(weight 1) and style loss (mean squared Gram difference, weight 1e5, style image at 512 px)."
     )
+
+
+def rival_counts(sizes: Sequence[int], counts: Sequence[int] | None, photos: int) -> dict[int, int]:
+    """By size: on how many photos direct optimisation is run. Raises `ConfigError`."""
+    given = list(counts or [photos])
+    if len(given) not in (1, len(sizes)):
+        raise ConfigError("--rival-photos takes one number, or one for each of --sizes.")
+    return dict(zip(sizes, given if len(given) == len(sizes) else given * len(sizes), strict=True))
 
 
 def evaluate_upscalers(options: argparse.Namespace) -> None:
@@ -100,7 +119,7 @@ def evaluate_upscalers(options: argparse.Namespace) -> None:
     exam = UpscaleExam(folders, load_lpips(options.lpips_weights), torch.device(options.device), options.photos_count)
     heading = (
         "Reduced by Pillow's bicubic. PSNR (dB) and SSIM on BT.601 luma, `factor` px of border left out; LPIPS v0.1 "
-        "(AlexNet), lower is better. Colour: greatest difference of a picture's mean from its input's."
+        "(AlexNet), lower is better. Colour: each channel's mean minus the input's, where it is off most."
     )
     write_text(options.out / "upscale.md", upscale_report(exam.run(upscalers), heading))
     photos = spread(list_photos(folders[-1]), SHEET_PHOTOS)

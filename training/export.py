@@ -1,7 +1,11 @@
 """Turns what was trained into zoo files that a worker loads without flags."""
 
 import warnings
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -13,6 +17,8 @@ from training.checkpoint import write_whole
 
 STYLE_VECTOR = "norm_P"
 """Name of the one tensor in a style's file."""
+LARGEST_FLOAT32 = 3_800_000
+"""Bytes of weights. No file of a zoo should be larger than 4 MB: repositories and networks take them without ado."""
 
 
 def to_bytes(tensor: Tensor) -> bytes:
@@ -20,9 +26,23 @@ def to_bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().numpy().tobytes()
 
 
+def stored_dtype(module: nn.Module) -> torch.dtype:
+    """How a network's weights are stored: in half precision where they would fill more than `LARGEST_FLOAT32`.
+
+    Whoever loads them computes in float32 all the same.
+    """
+    values = sum(value.numel() for value in module.state_dict().values())
+    return torch.float16 if 4 * values > LARGEST_FLOAT32 else torch.float32
+
+
 def module_digest(module: nn.Module) -> str:
-    """`weights_digest` of a network's state."""
-    return weights_digest((name, to_bytes(value)) for name, value in module.state_dict().items())
+    """`weights_digest` of a network's state as an archive stores it."""
+    dtype = stored_dtype(module)
+    # As `nn.Module.to` does it: counters stay whole numbers.
+    stored = {
+        name: value.to(dtype) if value.is_floating_point() else value for name, value in module.state_dict().items()
+    }
+    return weights_digest((name, to_bytes(value)) for name, value in stored.items())
 
 
 def trunk_card(trunk: StyleTrunk, name: str, training: dict[str, object]) -> ModelCard:
@@ -38,30 +58,50 @@ def trunk_card(trunk: StyleTrunk, name: str, training: dict[str, object]) -> Mod
     )
 
 
-def export_archive(network: nn.Module, card: ModelCard, example: tuple[Tensor, ...], path: Path) -> None:
-    """Writes a network and its card as a TorchScript archive.
+def export_archive(network: nn.Module, card: ModelCard, examples: Mapping[str, tuple[Tensor, ...]], path: Path) -> None:
+    """Writes a network and its card as a TorchScript archive with the methods that `examples` has arguments for.
 
-    Traced, not scripted: OpenVINO converts only traced instance norms and paddings. Raises `CheckpointError`.
+    Traced, not scripted: OpenVINO converts only traced instance norms and paddings. The weights are stored as
+    `stored_dtype` says; `network` itself stays as it is. Raises `CheckpointError`.
     """
-    network = network.cpu().float().eval()
+    dtype, network = stored_dtype(network), deepcopy(network).cpu().float().eval()
     with warnings.catch_warnings(), torch.no_grad():
         # torch 2.13 calls torch.jit deprecated; the archive is still what every runtime here reads.
         warnings.simplefilter("ignore", DeprecationWarning)
-        traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace_module(network, dict(examples), check_trace=False).to(dtype)  # type: ignore[no-untyped-call]
         write_whole(
             path, lambda temporary: traced.save(str(temporary), _extra_files={CARD_FILE: card.to_json().encode()})
         )
 
 
 def export_trunk(trunk: StyleTrunk, card: ModelCard, path: Path) -> None:
-    """Writes a trunk."""
-    example = (torch.rand(2, 3, 48, 64), trunk.neutral_norm().repeat(2, 1))
-    export_archive(trunk, card, example, path)
+    """Writes a trunk: `forward`, and the stages of a photo too large to be painted in one piece."""
+    content_BCHW, norm_1P = torch.rand(2, 3, 48, 64), trunk.neutral_norm()[None]
+    statistics_2C = torch.ones(2, trunk.norm_size // 2)
+    features_1CHW = torch.rand(1, 4 * trunk.width, 12, 16)
+    examples: dict[str, tuple[Tensor, ...]] = {
+        "forward": (content_BCHW, norm_1P.repeat(2, 1)),
+        "survey_down": (content_BCHW[:1], torch.ones(1, 1, 48, 64), norm_1P, statistics_2C),
+        "down_held": (content_BCHW[:1], norm_1P, statistics_2C),
+        "survey_up": (features_1CHW, torch.ones(1, 1, 12, 16), norm_1P, statistics_2C),
+        "up_held": (features_1CHW, content_BCHW[:1], norm_1P, statistics_2C),
+    }
+    of_blocks = {
+        "block_first": (features_1CHW,),
+        "block_second": (features_1CHW, norm_1P, statistics_2C),
+        "block_sum": (features_1CHW, features_1CHW, norm_1P, statistics_2C),
+    }
+    trunk = deepcopy(trunk)
+    for index, (name, example) in product(range(trunk.residual_blocks), of_blocks.items()):
+        # An archive's method knows its weights: there is one for each block.
+        setattr(trunk, f"{name}_{index}", partial(getattr(trunk, name), index))
+        examples[f"{name}_{index}"] = example
+    export_archive(trunk, card, examples, path)
 
 
 def export_upscaler(network: nn.Module, card: ModelCard, path: Path) -> None:
     """Writes an upscaler."""
-    export_archive(network, card, (torch.rand(2, 3, 24, 32),), path)
+    export_archive(network, card, {"forward": (torch.rand(2, 3, 24, 32),)}, path)
 
 
 def export_style(norm_P: Tensor, card: ModelCard, path: Path) -> None:

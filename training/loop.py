@@ -19,6 +19,7 @@ from training.distributed import ProcessGroup
 from training.errors import PhotosError
 from training.journal import LossWriter, ignore_losses
 from training.memory import memory_error
+from training.precision import autocast
 from training.stop import StopRequest
 
 log = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ class Trainer:
         return losses
 
     def _gradients(self, model: nn.Module, pictures_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
-        with torch.autocast(self.settings.device.type, dtype=torch.bfloat16):
+        with autocast(self.settings.device):
             losses: dict[str, Tensor] = model(pictures_BCHW, number_B)
         losses["total"].backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in losses.items()}

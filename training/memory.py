@@ -28,5 +28,5 @@ def memory_error(pictures_BCHW: Tensor, attempt: Callable[[int], object]) -> Dev
     way_out = f"a batch of {fitting} fits" if fitting else f"try pictures of {max(size // 2, 32)} px"
     return DeviceMemoryError(
         f"{batch} pictures of {size} px do not fit into the memory of {pictures_BCHW.device}: {way_out}. "
-        "Say so with --stages STEPSxBATCH@SIZE."
+        "Say so with --stages STEPSxBATCH@SIZE; with --resume, leave the stages that are done as they were."
     )

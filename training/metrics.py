@@ -57,7 +57,6 @@ def _window_mean(x_B1HW: Tensor) -> Tensor:
     return functional.conv2d(functional.conv2d(x_B1HW, window_11K1), window_11K1.transpose(2, 3))
 
 
-def mean_colour_error(picture_BCHW: Tensor, truth_BCHW: Tensor) -> float:
-    """Greatest difference between the pictures' mean colours, over channels and pictures, in levels of 255."""
-    difference_BC = picture_BCHW.double().mean(dim=(2, 3)) - truth_BCHW.double().mean(dim=(2, 3))
-    return difference_BC.abs().max().item() * 255
+def mean_colour_difference(picture_BCHW: Tensor, truth_BCHW: Tensor) -> Tensor:
+    """How much the mean colours (B, C) are off, in levels of 255: positive where the picture is brighter."""
+    return 255 * (picture_BCHW.double().mean(dim=(2, 3)) - truth_BCHW.double().mean(dim=(2, 3)))

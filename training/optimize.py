@@ -1,7 +1,8 @@
 """Direct optimisation of a picture's pixels (Gatys et al. 2016): the slow rival of every feed-forward style."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -67,6 +68,14 @@ def optimize_pixels(
     yield (content_B + style_B).sum().item(), pixels_BCHW.detach()
 
 
-def iterations_to_reach(curve: list[float], value: float) -> int | None:
-    """The first iteration at which a curve of objectives is at or below `value`; none if it never is."""
-    return next((iteration for iteration, reached in enumerate(curve) if reached <= value), None)
+def iterations_to_reach(curve: Sequence[float], value: float) -> float | None:
+    """Where a curve of objectives first comes down to `value`, between iterations in a straight line.
+
+    None if it never does.
+    """
+    if not curve or curve[0] <= value:
+        return 0.0 if curve else None
+    for iteration, (before, after) in enumerate(pairwise(curve)):
+        if after <= value:
+            return iteration + (before - value) / (before - after)
+    return None

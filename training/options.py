@@ -54,7 +54,11 @@ def _add_gallery_options(gallery: argparse.ArgumentParser) -> None:
     gallery.add_argument("--settings", type=Path, default=GALLERY_FILE, help="default: %(default)s")
     gallery.add_argument("--styles", type=Path, required=True, help="folder of the style images")
     gallery.add_argument("--width", type=int, help="replaces the width in the settings")
-    gallery.add_argument("--start-from", type=Path, metavar="ZOO", help="go on with the trunk and styles of a zoo")
+    start = gallery.add_mutually_exclusive_group()
+    start.add_argument("--start-from", type=Path, metavar="ZOO", help="go on with the trunk and styles of a zoo")
+    start.add_argument(
+        "--widen-from", type=Path, metavar="ZOO", help="start a trunk of --width from a zoo's narrower one"
+    )
 
 
 def _add_upscale_options(upscale: argparse.ArgumentParser) -> None:

@@ -2,13 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import mean
 
-from training.optimize import iterations_to_reach
-from training.style_quality import STARTS, Rival, StyleResult, mean_curve, mean_total
-from training.upscale_quality import UpscaleResult
-
-ITERATIONS = (10, 20, 30, 50, 100, 300)
+from training.upscale_quality import UpscaleResult, farthest
 
 
 @dataclass(frozen=True)
@@ -34,61 +29,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def styles_report(results: Sequence[StyleResult], heading: str) -> str:
-    """What each style reaches, and which iteration of direct optimisation it equals."""
-    sections = [f"# Styles\n\n{heading}"]
-    for size in sorted({result.size for result in results}):
-        at_size = [result for result in results if result.size == size]
-        sections.append(f"## {size} x {size} px\n\n{_objective_table(at_size)}")
-        compared = [result for result in at_size if len(result.rivals) == len(STARTS)]
-        if compared:
-            sections.append(f"### Beside direct optimisation\n\n{_rivals_text(compared)}\n\n{_rivals_table(compared)}")
-    return "\n\n".join(sections) + "\n"
-
-
-def _objective_table(results: Sequence[StyleResult]) -> str:
-    names = sorted({result.style for result in results})
-    rows = [_objective_row(name, [result for result in results if result.style == name]) for name in names]
-    rows.append(_objective_row("**mean**", results))
-    return table(["style", "content", "style", "objective"], rows)
-
-
-def _objective_row(name: str, results: Sequence[StyleResult]) -> list[str]:
-    content = mean(result.content for result in results)
-    style = mean(result.style_loss for result in results)
-    return [name, f"{content:.2f}", f"{style:.2f}", f"{mean_total(results):.2f}"]
-
-
-def _rivals_text(results: Sequence[StyleResult]) -> str:
-    seconds = mean(result.seconds for result in results)
-    rival_seconds = mean(rival.seconds for result in results for rival in result.rivals.values())
-    return (
-        f"Over {len(results)} pairs of style and photo. The network takes {1000 * seconds:.0f} ms a picture, "
-        f"an iteration {rival_seconds:.2f} s: **{300 * rival_seconds / seconds:,.0f} times as fast** as 300 iterations."
-    )
-
-
-def _rivals_table(results: Sequence[StyleResult]) -> str:
-    longest = min(len(rival.curve) for result in results for rival in result.rivals.values()) - 1
-    reached = [iteration for iteration in ITERATIONS if iteration <= longest]
-    names = sorted({result.style for result in results})
-    rows = []
-    for start in STARTS:
-        for name in (*names, "**mean**"):
-            own = [result for result in results if name in (result.style, "**mean**")]
-            rows.append([name, start, *_rival_cells(own, [result.rivals[start] for result in own], reached)])
-    head = ["style", "from", *(f"after {iteration}" for iteration in reached), "network", "equals iteration"]
-    return table(head, rows)
-
-
-def _rival_cells(results: Sequence[StyleResult], rivals: Sequence[Rival], reached: Sequence[int]) -> list[str]:
-    curve = mean_curve(rivals)
-    total = mean_total(results)
-    equal = iterations_to_reach(curve, total)
-    values = [f"{curve[iteration]:.2f}" for iteration in reached]
-    return [*values, f"{total:.2f}", f"over {len(curve) - 1}" if equal is None else str(equal)]
-
-
 def upscale_report(results: Sequence[UpscaleResult], heading: str) -> str:
     """A table per factor; the published anchors stand in that of x4."""
     sections = [f"# Upscalers\n\n{heading}"]
@@ -107,10 +47,11 @@ def _upscale_table(results: Sequence[UpscaleResult], *, with_published: bool) ->
         for benchmark in benchmarks:
             quality = cells[method, benchmark]
             row.append(f"{quality.psnr:.2f} / {quality.ssim:.4f} / {quality.lpips:.4f}")
-        rows.append([*row, f"{max(cells[method, benchmark].colour_error for benchmark in benchmarks):.2f}"])
+        colour = farthest([cells[method, benchmark].colour for benchmark in benchmarks])
+        rows.append([*row, " / ".join(f"{difference:+.2f}" for difference in colour)])
     if with_published:
         rows += [_published_row(benchmarks, anchor) for anchor in PUBLISHED]
-    return table(["PSNR / SSIM / LPIPS", *benchmarks, "mean colour off by, of 255"], rows)
+    return table(["PSNR / SSIM / LPIPS", *benchmarks, "mean R / G / B off by, of 255"], rows)
 
 
 def _published_row(benchmarks: Sequence[str], anchor: Published) -> list[str]:

@@ -10,22 +10,25 @@ from torch.nn import functional
 
 from training.pictures import read_square
 from training.preview import contact_sheet
-from training.style_quality import find_style_image
+from training.style_quality import Gallery, find_style_image
 from training.upscale_quality import as_picture, bicubic, by_network, make_pair
-from training.zoo import Archive, Style
+from training.zoo import Archive
 
 CELL = 192
 """Side of a picture on a sheet, in px."""
 
 
 def styles_contact_sheet(
-    trunk: Archive, styles: Sequence[Style], photos: Sequence[Path], images: Path, size: int = 512
+    galleries: Sequence[Gallery], photos: Sequence[Path], images: Path, size: int = 512
 ) -> Image.Image:
-    """The photos in the first row; then a row a style, the style image first. Painted at `size` px, shown smaller."""
+    """The photos in the first row; then a row a style and trunk, the style image first.
+
+    Painted at `size` px, shown smaller. Trunks follow one another in the order given, style by style.
+    """
     content_BCHW = torch.stack([read_square(path, size) for path in photos])
     rows = [[torch.ones(3, CELL, CELL), *_shrink(content_BCHW)]]
-    module = trunk.module.cpu()
-    for style in styles:
+    painted = [(gallery.trunk.module.cpu(), style) for gallery in galleries for style in gallery.styles]
+    for module, style in sorted(painted, key=lambda row: row[1].card.name):
         with torch.no_grad():
             painted_BCHW = torch.cat([module(photo_3HW[None], style.norm_P[None]) for photo_3HW in content_BCHW])
         rows.append([read_square(find_style_image(images, style.card.name), CELL), *_shrink(painted_BCHW)])

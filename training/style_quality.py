@@ -2,55 +2,83 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
 from models.card import Task
 from models.vgg import LossNetwork
-from training.errors import StyleImageError
+from training.errors import CheckpointError, StyleImageError
 from training.losses import STYLE_IMAGE_SIZE
-from training.optimize import Objective, optimize_pixels
+from training.optimize import Objective
 from training.pictures import read_square, read_style_image
+from training.rivals import STARTS, Curve, Rivals, seconds_per_iteration
 from training.zoo import Archive, Style, read_archive, read_styles
-
-STARTS: dict[str, Callable[[Tensor], Tensor]] = {"noise": torch.rand_like, "photo": torch.clone}
-"""Where direct optimisation begins: at noise as in the paper, or at the photo, which is the harder rival."""
 
 log = logging.getLogger(__name__)
 
+Pair = tuple[str, str, int]
+"""A style, a photo and a size."""
+
 
 @dataclass(frozen=True)
-class Rival:
-    """Direct optimisation of one photo from one start."""
+class Gallery:
+    """A trunk of a zoo and styles painted by it."""
 
-    curve: list[float]
-    """Objective before the first iteration, after the first, and so on."""
-    seconds: float
-    """Per iteration."""
+    label: str
+    trunk: Archive
+    styles: Sequence[Style]
 
 
 @dataclass(frozen=True)
 class StyleResult:
-    """One style on one photo at one size."""
+    """What one trunk makes of one pair."""
 
-    style: str
-    size: int
+    trunk: str
+    pair: Pair
     content: float
     style_loss: float
     """Weighted."""
-    seconds: float
-    """The network's time for the picture."""
-    rivals: dict[str, Rival] = field(default_factory=dict)
-    """By where they start, a key of `STARTS`; empty when none was run for this photo."""
+
+    @property
+    def style(self) -> str:
+        """The style's name."""
+        return self.pair[0]
+
+    @property
+    def size(self) -> int:
+        """Height and width in px."""
+        return self.pair[2]
 
     @property
     def total(self) -> float:
         """The objective."""
         return self.content + self.style_loss
+
+
+@dataclass(frozen=True)
+class StyleMeasures:
+    """Everything that was measured."""
+
+    results: list[StyleResult] = field(default_factory=list)
+    curves: dict[str, dict[Pair, Curve]] = field(default_factory=lambda: {start: {} for start in STARTS})
+    """Direct optimisation by where it starts, for the pairs for which it was run."""
+    paint_seconds: dict[tuple[str, int], float] = field(default_factory=dict)
+    """A trunk's time for a picture, by trunk and size."""
+    iteration_seconds: dict[int, float] = field(default_factory=dict)
+    """Direct optimisation's time for an iteration, by size."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A style as it is judged."""
+
+    style_3HW: Tensor
+    objective: Objective
 
 
 @dataclass(frozen=True)
@@ -61,72 +89,88 @@ class StyleExam:
     images: Path
     """Folder of the style images, each named as its style."""
     photos: Sequence[Path]
-    sizes: Sequence[int]
+    rival_photos: Mapping[int, int]
+    """By size (height and width in px): on how many of the photos direct optimisation is run as well."""
+    rivals: Rivals
     device: torch.device
-    rival_photos: int
-    """Photos on which direct optimisation is run as well."""
-    iterations: int
-    deadline: float
-    """`time.monotonic()` after which no further rival is started."""
 
-    def measure(self, trunk: Archive, styles: Sequence[Style]) -> list[StyleResult]:
-        """One result per style, photo and size. Raises `StyleImageError` when a style's image is missing."""
-        module = trunk.module.to(self.device)
-        results = []
-        for style in styles:
-            style_3HW = read_style_image(find_style_image(self.images, style.card.name), STYLE_IMAGE_SIZE)
-            objective = Objective.of_style(self.network, style_3HW.to(self.device))
-            for size in self.sizes:
-                for index, path in enumerate(self.photos):
-                    content_BCHW = read_square(path, size)[None].to(self.device)
-                    result = self._measure_one(module, style, objective, content_BCHW)
-                    if index < self.rival_photos:
-                        self._add_rivals(result, objective, content_BCHW)
-                    results.append(result)
-                log.info("%s at %d px: objective %.2f", style.card.name, size, mean_total(results[-len(self.photos) :]))
-        return results
+    def measure(self, galleries: Sequence[Gallery]) -> StyleMeasures:
+        """All trunks, sizes and photos. Raises `StyleImageError` when a style's image is missing."""
+        measures = StyleMeasures()
+        targets = {style.card.name: self._target(style.card.name) for it in galleries for style in it.styles}
+        for size in self.rival_photos:
+            for gallery in galleries:
+                self._paint(gallery, targets, size, measures)
+                log.info("%s at %d px: objective %.2f", gallery.label, size, mean_total(measures.results, size))
+        # The trunks' own numbers are there within minutes; rivals take hours.
+        for size, count in self.rival_photos.items():
+            self._oppose(targets, size, self.photos[:count], measures)
+            if any(pair[2] == size for curves in measures.curves.values() for pair in curves):
+                self._time(galleries, targets, size, measures)
+        return measures
 
-    def _measure_one(
-        self, module: Callable[[Tensor, Tensor], Tensor], style: Style, objective: Objective, content_BCHW: Tensor
-    ) -> StyleResult:
-        norm_BP = style.norm_P[None].to(self.device)
+    def _target(self, name: str) -> Target:
+        style_3HW = read_style_image(find_style_image(self.images, name), STYLE_IMAGE_SIZE).to(self.device)
+        return Target(style_3HW, Objective.of_style(self.network, style_3HW))
+
+    def _paint(self, gallery: Gallery, targets: Mapping[str, Target], size: int, measures: StyleMeasures) -> None:
+        module = gallery.trunk.module.to(self.device)
+        for style in gallery.styles:
+            objective = targets[style.card.name].objective
+            norm_BP = style.norm_P[None].to(self.device)
+            for path in self.photos:
+                content_BCHW = self._read(path, size)
+                with torch.no_grad():
+                    painted_BCHW = module(content_BCHW, norm_BP)
+                    content_B, style_B = objective.parts(painted_BCHW, objective.content_features(content_BCHW))
+                pair = (style.card.name, path.name, size)
+                measures.results.append(StyleResult(gallery.label, pair, content_B.item(), style_B.item()))
+
+    def _oppose(
+        self, targets: Mapping[str, Target], size: int, photos: Sequence[Path], measures: StyleMeasures
+    ) -> None:
+        for path in photos:
+            content_BCHW = self._read(path, size)
+            for start, curves in measures.curves.items():
+                for name, target in targets.items():
+                    curve = self.rivals.curve(target.objective, target.style_3HW, content_BCHW, start)
+                    if curve:
+                        curves[name, path.name, size] = curve
+
+    def _time(
+        self, galleries: Sequence[Gallery], targets: Mapping[str, Target], size: int, measures: StyleMeasures
+    ) -> None:
+        """Networks and rival in the same minute, on the same machine."""
+        content_BCHW = self._read(self.photos[0], size)
+        for gallery in galleries:
+            measures.paint_seconds[gallery.label, size] = self._time_painting(gallery, content_BCHW)
+        objective = next(iter(targets.values())).objective
+        measures.iteration_seconds[size] = seconds_per_iteration(objective, content_BCHW)
+
+    def _time_painting(self, gallery: Gallery, content_BCHW: Tensor) -> float:
+        module, norm_BP = gallery.trunk.module.to(self.device), gallery.styles[0].norm_P[None].to(self.device)
         with torch.no_grad():
-            painted_BCHW, seconds = timed(lambda: module(content_BCHW, norm_BP))
-            content_B, style_B = objective.parts(painted_BCHW, objective.content_features(content_BCHW))
-        return StyleResult(style.card.name, content_BCHW.shape[-1], content_B.item(), style_B.item(), seconds)
+            return fastest(lambda: module(content_BCHW, norm_BP))
 
-    def _add_rivals(self, result: StyleResult, objective: Objective, content_BCHW: Tensor) -> None:
-        for start, begin in STARTS.items():
-            if time.monotonic() > self.deadline:
-                return
-            torch.manual_seed(0)
-            before = time.monotonic()
-            steps = optimize_pixels(objective, content_BCHW, begin(content_BCHW), self.iterations)
-            curve = [value for value, _ in steps]
-            result.rivals[start] = Rival(curve, (time.monotonic() - before) / self.iterations)
+    def _read(self, path: Path, size: int) -> Tensor:
+        return read_square(path, size)[None].to(self.device)
 
 
-def mean_total(results: Sequence[StyleResult]) -> float:
-    """Mean objective."""
-    return sum(result.total for result in results) / len(results)
+def mean_total(results: Sequence[StyleResult], size: int) -> float:
+    """Mean objective of the last trunk measured at a size."""
+    return fmean(result.total for result in results if (result.trunk, result.size) == (results[-1].trunk, size))
 
 
-def mean_curve(rivals: Sequence[Rival]) -> list[float]:
-    """Mean objective of several rivals after each iteration."""
-    return [sum(values) / len(rivals) for values in zip(*(rival.curve for rival in rivals), strict=True)]
-
-
-def timed(work: Callable[[], Tensor], repeats: int = 3) -> tuple[Tensor, float]:
-    """What `work` gives, and the seconds of its fastest run; the first one only warms up."""
+def fastest(work: Callable[[], Tensor], repeats: int = 3) -> float:
+    """The seconds of the fastest run of `work`; the first one only warms up."""
     work()
     times = []
     for _ in range(repeats):
         before = time.perf_counter()
-        result = work()
-        if result.is_cuda:
+        if work().is_cuda:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - before)
-    return result, min(times)
+    return min(times)
 
 
 def find_style_image(folder: Path, name: str) -> Path:
@@ -137,8 +181,21 @@ def find_style_image(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def read_gallery_of(zoo: Path, trunk: str, names: Sequence[str]) -> tuple[Archive, list[Style]]:
-    """A trunk of a zoo and its styles, all of them or those named. Raises `CheckpointError`."""
-    archive = read_archive(zoo / f"{trunk}.pt", Task.STYLE_TRUNK)
-    styles = read_styles(zoo, archive.card.digest)
-    return archive, [style for style in styles if not names or style.card.name in names]
+def read_galleries(zoos: Sequence[Path], trunks: Sequence[str], names: Sequence[str]) -> list[Gallery]:
+    """Every trunk of these names in every folder, with all its styles or those named. Raises `CheckpointError`."""
+    paths = [zoo / f"{trunk}.pt" for trunk in trunks for zoo in zoos]
+    found = [path for path in paths if path.exists()]
+    for trunk in trunks:
+        if trunk not in [path.stem for path in found]:
+            raise CheckpointError(f"No {trunk}.pt in {', '.join(map(str, zoos))}: check --zoo and --trunk.")
+    stems = [path.stem for path in found]
+    labels = [path.stem if stems.count(path.stem) == 1 else f"{path.stem} ({path.parent.name})" for path in found]
+    return [_read_gallery(path, label, names) for path, label in zip(found, labels, strict=True)]
+
+
+def _read_gallery(path: Path, label: str, names: Sequence[str]) -> Gallery:
+    trunk = read_archive(path, Task.STYLE_TRUNK)
+    styles = [style for style in read_styles(path.parent, trunk.card.digest) if not names or style.card.name in names]
+    if not styles:
+        raise CheckpointError(f"No style of {path.stem} in {path.parent}: check --zoo, --trunk and --styles.")
+    return Gallery(label, trunk, styles)

@@ -24,6 +24,7 @@ from training.pictures import read_square, read_style_image, save_image, to_imag
 from training.preview import PREVIEW_SIZE, example_photos, style_sheet, style_strip
 from training.sitting import check_names, loss_writer, name_from, override, run_settings, train, training_record
 from training.tasks import StyleTask
+from training.widen import find_narrower, widen_norms, widen_trunk
 from training.zoo import read_styles, read_trunk
 
 VECTOR_STAGES = (Stage(350, 6, 128), Stage(100, 3, 256))
@@ -49,6 +50,8 @@ class StyleRun:
     schedule: Schedule
     weights: StyleWeights
     train_trunk: bool
+    card: ModelCard | None = None
+    """The trunk's, where it stays as it is."""
     before: dict[str, Any] = field(default_factory=dict)
     """The training that trunk and vectors have already had."""
 
@@ -81,7 +84,9 @@ def _on_trunk(options: argparse.Namespace, source: StyleSource, weights: StyleWe
     known = [style.norm_P for style in read_styles(options.zoo, card.digest) if style.card.name != source.name]
     start_P = torch.stack(known).mean(dim=0) if known else trunk.neutral_norm()
     schedule = override(options, Schedule(VECTOR_STAGES, VECTOR_LEARNING_RATE))
-    return StyleRun(source.name, trunk, options.trunk, start_P, (source,), schedule, weights, train_trunk=False)
+    return StyleRun(
+        source.name, trunk, options.trunk, start_P, (source,), schedule, weights, train_trunk=False, card=card
+    )
 
 
 def _balance(options: argparse.Namespace, network: LossNetwork) -> StyleWeights:
@@ -102,8 +107,16 @@ def fit_gallery(options: argparse.Namespace, group: ProcessGroup) -> int:
     """
     gallery = read_gallery(options.settings, options.styles)
     check_names([source.name for source in gallery.styles])
-    run = _started_gallery(options, gallery) if options.start_from else _new_gallery(options, gallery)
-    return _run(options, run, load_loss_network(options.loss_weights), group)
+    return _run(options, _plan_gallery(options, gallery), load_loss_network(options.loss_weights), group)
+
+
+def _plan_gallery(options: argparse.Namespace, gallery: Gallery) -> StyleRun:
+    width = options.width or gallery.width
+    if options.start_from:
+        return _started_gallery(options, gallery, options.start_from / f"trunk-w{width}.pt")
+    if options.widen_from:
+        return _widened_gallery(options, gallery, find_narrower(options.widen_from, width), width)
+    return _new_gallery(options, gallery)
 
 
 def _new_gallery(options: argparse.Namespace, gallery: Gallery) -> StyleRun:
@@ -116,16 +129,30 @@ def _new_gallery(options: argparse.Namespace, gallery: Gallery) -> StyleRun:
     )
 
 
-def _started_gallery(options: argparse.Namespace, gallery: Gallery) -> StyleRun:
+def _started_gallery(options: argparse.Namespace, gallery: Gallery, path: Path) -> StyleRun:
     """Goes on with the trunk and the vectors of a zoo; styles that are new there start from the mean of the others."""
-    name = f"trunk-w{options.width or gallery.width}"
-    trunk, card = read_trunk(options.start_from / f"{name}.pt")
-    known = {style.card.name: style.norm_P for style in read_styles(options.start_from, card.digest)}
+    trunk, card = read_trunk(path)
+    known = {style.card.name: style.norm_P for style in read_styles(path.parent, card.digest)}
     mean_P = torch.stack(list(known.values())).mean(dim=0) if known else trunk.neutral_norm()
     start_SP = torch.stack([known.get(source.name, mean_P) for source in gallery.styles])
     schedule = override(options, gallery.schedule)
+    name = f"trunk-w{trunk.width}"
     return StyleRun(
         name, trunk, name, start_SP, gallery.styles, schedule, gallery.weights, train_trunk=True, before=card.training
+    )
+
+
+def _widened_gallery(options: argparse.Namespace, gallery: Gallery, path: Path, width: int) -> StyleRun:
+    """As `_started_gallery`, on a wider trunk that paints the same at first."""
+    narrow = _started_gallery(options, gallery, path)
+    name = f"trunk-w{width}"
+    return replace(
+        narrow,
+        name=name,
+        trunk_name=name,
+        trunk=widen_trunk(narrow.trunk, width, narrow.schedule.seed),
+        start_P=widen_norms(narrow.trunk, narrow.start_P, width),
+        before={**narrow.before, "widened_from": narrow.trunk.width},
     )
 
 
@@ -181,7 +208,7 @@ def _previewer(task: StyleTask, run: StyleRun, settings: RunSettings, examples: 
 
 
 def _export(task: StyleTask, run: StyleRun, training: dict[str, Any], zoo: Path, example_3HW: Tensor) -> None:
-    card = trunk_card(run.trunk, run.trunk_name, training)
+    card = run.card or trunk_card(run.trunk, run.trunk_name, training)
     for index, source in enumerate(run.styles):
         _export_preview(task, index, zoo / f"{source.name}.jpg", example_3HW)
     if run.train_trunk:

@@ -14,7 +14,7 @@ from models.card import Task
 from training.data import list_photos
 from training.errors import CheckpointError
 from training.lpips import Lpips
-from training.metrics import mean_colour_error, psnr, ssim
+from training.metrics import mean_colour_difference, psnr, ssim
 from training.pictures import read_rgb, to_tensor
 from training.zoo import Archive, read_archive
 
@@ -32,8 +32,8 @@ class Quality:
     """dB on luma."""
     ssim: float
     lpips: float
-    colour_error: float
-    """Greatest difference of a picture's mean colour from its input's, in levels of 255."""
+    colour: tuple[float, ...]
+    """Each channel's mean minus the input's, in levels of 255, in the picture where it is off most."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def make_pair(path: Path, factor: int) -> tuple[Image.Image, Image.Image]:
 
 def measure(enlarge: Enlarge, factor: int, photos: Sequence[Path], lpips: Lpips) -> Quality:
     """The quality of one way to enlarge; `factor` px of border are left out of PSNR and SSIM."""
-    rows = []
+    rows, colours = [], []
     for path in photos:
         truth, low_res = make_pair(path, factor)
         truth_BCHW, high_res_BCHW = as_picture(truth), enlarge(low_res)
@@ -88,10 +88,15 @@ def measure(enlarge: Enlarge, factor: int, photos: Sequence[Path], lpips: Lpips)
             psnr(high_res_BCHW, truth_BCHW, factor),
             ssim(high_res_BCHW, truth_BCHW, factor),
             lpips(high_res_BCHW, truth_BCHW).item(),
-            mean_colour_error(high_res_BCHW, as_picture(low_res)),
         ])  # fmt: skip
-    psnrs, ssims, distances, colour_errors = zip(*rows, strict=True)
-    return Quality(fmean(psnrs), fmean(ssims), fmean(distances), max(colour_errors))
+        colours.append(mean_colour_difference(high_res_BCHW, as_picture(low_res))[0].tolist())
+    psnrs, ssims, distances = zip(*rows, strict=True)
+    return Quality(fmean(psnrs), fmean(ssims), fmean(distances), farthest(colours))
+
+
+def farthest(colours: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """By channel: the signed difference that is farthest from none."""
+    return tuple(max(channel, key=abs) for channel in zip(*colours, strict=True))
 
 
 def read_upscalers(zoos: Sequence[Path]) -> dict[str, Archive]:

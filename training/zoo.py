@@ -15,7 +15,7 @@ from training.export import STYLE_VECTOR, to_bytes
 
 @dataclass(frozen=True)
 class Archive:
-    """A network of the zoo as it is served, and its card."""
+    """A network of the zoo as it is served, in float32, and its card."""
 
     module: torch.jit.ScriptModule
     card: ModelCard
@@ -33,7 +33,7 @@ def read_archive(path: Path, task: Task) -> Archive:
         if card.task is not task:
             raise CheckpointError(f"{path} holds no {task} but a {card.task}.")
         card.verify({name: to_bytes(value) for name, value in module.state_dict().items()})
-        return Archive(module, card)
+        return Archive(module.float(), card)
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"Cannot read {path}: {error}") from error
 

@@ -1,6 +1,8 @@
 """`python -m training.evaluate` on small zoos that were trained on the spot."""
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.training.conftest import Fit, draw_photo
-from training.evaluate import main, spread
+from training.errors import ConfigError
+from training.evaluate import main, rival_counts, spread
 from training.losses import load_loss_network
 from training.optimize import Objective, iterations_to_reach, optimize_pixels
 from training.report import table
-from training.style_quality import Rival, mean_curve
+from training.rivals import mean_curve
 
 
 @pytest.fixture
@@ -51,29 +54,104 @@ def test_upscalers_are_measured_beside_bicubic_and_the_published(
     assert "| bicubic |" in text
     assert "| x4 (compact, zoo) |" in text
     assert "SRGAN (published)" in text
+    assert "| mean R / G / B off by, of 255 |" in text
+    colour = next(line for line in text.splitlines() if line.startswith("| x4 ")).strip("| ").split(" | ")[-1]
+    assert [part[0] in "+-" for part in colour.split(" / ")] == [True] * 3
     with Image.open(tmp_path / "quality" / "upscale.jpg") as sheet:
         assert sheet.width == 3 * 192
 
 
-def test_styles_are_measured_beside_direct_optimisation(
-    fit: Fit, tmp_path: Path, benchmarks: Path, style_image: Path, loss_weights: Path
-) -> None:
+Measure = Callable[..., str]
+
+
+@pytest.fixture
+def measure_styles(fit: Fit, tmp_path: Path, benchmarks: Path, style_image: Path, loss_weights: Path) -> Measure:
+    """Trains a trunk with the style `bars`; each call evaluates it at 32 px and gives the table."""
     scratch = ("--from-scratch", "--width", 4, "--style-weight", 1e5, "--stages", "2x2@32")
     assert fit("style", style_image, "--name", "bars", *scratch) == 0
     shutil.copy(style_image, tmp_path / "bars.png")
-    options = [
-        "--benchmarks", benchmarks, "--zoo", tmp_path / "zoo", "--trunk", "bars-trunk", "--style-images", tmp_path,
-        "--loss-weights", loss_weights, "--sizes", 32, "--rival-photos", 1, "--iterations", 10, "--device", "cpu",
-    ]  # fmt: skip
 
-    assert main(["styles", *map(str, options), "--out", str(tmp_path / "quality")]) == 0
+    def measure(*more: object) -> str:
+        options = [
+            "--benchmarks", benchmarks, "--zoo", tmp_path / "zoo", "--trunk", "bars-trunk", "--style-images", tmp_path,
+            "--loss-weights", loss_weights, "--sizes", 32, "--rival-photos", 1, "--iterations", 10, "--device", "cpu",
+            "--rivals", tmp_path / "rivals", "--out", tmp_path / "quality", *more,
+        ]  # fmt: skip
+        assert main(["styles", *map(str, options)]) == 0
+        return (tmp_path / "quality" / "styles.md").read_text()
 
-    text = (tmp_path / "quality" / "styles.md").read_text()
+    return measure
+
+
+def test_styles_are_measured_beside_direct_optimisation(measure_styles: Measure, tmp_path: Path) -> None:
+    text = measure_styles()
+
     assert "## 32 x 32 px" in text
     assert "| bars | noise |" in text
     assert "| bars | photo |" in text
     assert "times as fast" in text
+    assert "from noise on 1 photo(s), 1 pairs" in text
     assert (tmp_path / "quality" / "styles.jpg").exists()
+
+
+def test_direct_optimisation_is_kept_for_the_next_trunk(measure_styles: Measure, tmp_path: Path) -> None:
+    measure_styles()
+    kept = sorted((tmp_path / "rivals").iterdir())
+    for path in kept:
+        path.write_text(json.dumps([1234.5] * 11))
+
+    text = measure_styles()
+
+    assert len(kept) == 2  # one photo and style, from noise and from the photo
+    assert sorted((tmp_path / "rivals").iterdir()) == kept
+    assert text.count("1234.50") == 4  # after 10 iterations: the style and the mean, twice
+
+
+def test_a_kept_optimisation_that_is_too_short_or_damaged_is_run_again(measure_styles: Measure, tmp_path: Path) -> None:
+    measure_styles()
+    first, second = sorted((tmp_path / "rivals").iterdir())
+    first.write_text("{")
+    second.write_text("[1234.5, 1234.5]")
+
+    assert "1234.50" not in measure_styles()
+    assert [len(json.loads(path.read_text())) for path in (first, second)] == [11, 11]
+
+
+def test_without_time_only_what_is_kept_is_compared(measure_styles: Measure, tmp_path: Path) -> None:
+    measure_styles()
+    for path in (tmp_path / "rivals").iterdir():
+        path.write_text(json.dumps([1234.5] * 21))
+
+    text = measure_styles("--budget", "0s", "--iterations", 300, "--rival-photos", 2)
+
+    assert "from noise on 1 photo(s)" in text
+    assert "| after 10 | after 20 |" in text
+    assert "after 30" not in text
+    for path in (tmp_path / "rivals").iterdir():
+        path.unlink()
+    assert "Beside direct optimisation" not in measure_styles("--budget", "0s")
+
+
+def test_several_trunks_stand_in_one_table(measure_styles: Measure, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "zoo", tmp_path / "other")
+
+    text = measure_styles("--zoo", tmp_path / "zoo", tmp_path / "other")
+
+    assert "| style | bars-trunk (zoo): content |" in text
+    assert "bars-trunk (other): objective |" in text
+    row = next(line for line in text.splitlines() if line.startswith("| bars |"))
+    cells = row.strip("| ").split(" | ")
+    assert cells[1:4] == cells[4:7]
+    with Image.open(tmp_path / "quality" / "styles.jpg") as sheet:
+        assert sheet.size == (3 * 192, 3 * 192)
+
+
+def test_rival_photos_are_one_number_or_one_a_size() -> None:
+    assert rival_counts([256, 512], None, 10) == {256: 10, 512: 10}
+    assert rival_counts([256, 512], [2], 10) == {256: 2, 512: 2}
+    assert rival_counts([256, 512], [3, 1], 10) == {256: 3, 512: 1}
+    with pytest.raises(ConfigError, match="one for each of --sizes"):
+        rival_counts([256], [3, 1], 10)
 
 
 def test_what_is_missing_is_said(tmp_path: Path, benchmarks: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -81,7 +159,7 @@ def test_what_is_missing_is_said(tmp_path: Path, benchmarks: Path, caplog: pytes
 
     for arguments, sentence in (
         (["styles", *common], "--style-images"),
-        (["styles", *common, "--style-images", str(tmp_path)], "Cannot read"),
+        (["styles", *common, "--style-images", str(tmp_path), "--trunk", "lost"], "No lost.pt in"),
         (["upscale", *common], "--lpips-weights"),
         (["upscale", *common, "--lpips-weights", "nowhere"], "No upscaler in"),
     ):
@@ -113,10 +191,13 @@ def test_the_objective_of_the_photo_itself_has_no_content_loss(loss_weights: Pat
 
 
 def test_which_iteration_a_value_equals() -> None:
-    assert iterations_to_reach([9.0, 5.0, 3.0], 4.0) == 2
-    assert iterations_to_reach([9.0, 5.0, 3.0], 9.0) == 0
+    assert iterations_to_reach([9.0, 5.0, 3.0], 4.0) == 1.5
+    assert iterations_to_reach([9.0, 5.0, 3.0], 5.0) == 1
+    assert iterations_to_reach([9.0, 5.0, 3.0], 9.5) == 0
+    assert iterations_to_reach([9.0, 9.5, 3.5], 6.5) == 1.5
     assert iterations_to_reach([9.0, 5.0, 3.0], 1.0) is None
-    assert mean_curve([Rival([4.0, 2.0], 1), Rival([2.0, 0.0], 1)]) == [3.0, 1.0]
+    assert iterations_to_reach([], 1.0) is None
+    assert mean_curve([[4.0, 2.0, 1.0], [2.0, 0.0]]) == [3.0, 1.0]
 
 
 def test_small_helpers() -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from models.card import Task
 from tests.training.conftest import PREVIEW_SIZE, REPOSITORY, Fit
 from training import loop
+from training.checkpoint import goes_on
 from training.zoo import read_archive, read_style, read_trunk
 
 TINY = ("--stages", "8x2@32", "4x2@48")
@@ -278,12 +279,41 @@ def test_the_sentences(fit: Fit, tmp_path: Path, style_image: Path, caplog: pyte
 def test_the_checkpoint_of_another_run_is_refused(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert fit("upscale", *TINY, "--time-limit", "0s") == 130
 
-    assert fit("upscale", "--stages", "9x2@32", "--resume") == 1
-    assert "belongs to a run with other settings" in caplog.text
+    for changed in (("--stages", "8x3@32"), (*TINY, "--seed", 1), (*TINY, "--learning-rate", 1e-4)):
+        caplog.clear()
+        assert fit("upscale", *changed, "--resume") == 1
+        assert "belongs to a run with other settings" in caplog.text
 
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"half a file")
     assert fit("upscale", *TINY, "--resume") == 1
     assert "Cannot go on from" in caplog.text
+
+
+def test_stages_to_come_may_be_changed_for_a_resume(
+    fit: Fit, tmp_path: Path, style_image: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after running out of memory in the second stage."""
+    scratch = ("style", style_image, "--name", "bars", "--from-scratch", "--width", 4, "--style-weight", 1e5)
+    assert fit(*scratch, "--stages", "4x2@32", "9x9@64", "--time-limit", "0s") == 130
+
+    assert fit(*scratch, "--stages", "4x2@32", "2x1@48", "--resume") == 0
+
+    training = read_style(tmp_path / "zoo" / "bars.safetensors").card.training
+    assert training["steps"] == 6
+    assert [stage["batch"] for stage in training["schedule"]["stages"]] == [2, 1]
+
+
+def test_what_is_done_cannot_be_changed() -> None:
+    stages = [{"steps": 10, "batch": 4, "size": 64}, {"steps": 5, "batch": 2, "size": 96}]
+    saved = {"schedule": {"stages": stages, "seed": 0}}
+    longer = {"schedule": {"stages": [stages[0], {**stages[1], "steps": 50}], "seed": 0}}
+    smaller = {"schedule": {"stages": [stages[0], {**stages[1], "batch": 1}], "seed": 0}}
+
+    assert goes_on(saved, longer, 15)
+    assert goes_on(saved, smaller, 10)
+    assert not goes_on(saved, smaller, 11)
+    assert not goes_on(saved, {"schedule": {"stages": stages, "seed": 1}}, 0)
+    assert goes_on({"name": "x"}, {"name": "x"}, 3)
 
 
 def test_an_unwritable_zoo_is_named(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

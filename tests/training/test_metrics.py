@@ -9,8 +9,9 @@ from PIL import Image
 from tests.training.conftest import draw_photo
 from training.errors import LossWeightsError
 from training.lpips import Lpips, load_lpips
-from training.metrics import crop_border, luma, mean_colour_error, psnr, ssim
+from training.metrics import crop_border, luma, mean_colour_difference, psnr, ssim
 from training.pictures import read_rgb, to_tensor
+from training.upscale_quality import farthest
 
 
 def as_picture(image: Image.Image) -> torch.Tensor:
@@ -39,7 +40,7 @@ def test_equal_pictures_are_perfect() -> None:
 
     assert psnr(picture_BCHW, picture_BCHW, 4) == math.inf
     assert ssim(picture_BCHW, picture_BCHW, 4) == pytest.approx(1)
-    assert mean_colour_error(picture_BCHW, picture_BCHW) == 0
+    assert mean_colour_difference(picture_BCHW, picture_BCHW).tolist() == [[0, 0, 0]]
     assert random_lpips()(picture_BCHW, picture_BCHW).item() == 0
 
 
@@ -48,7 +49,16 @@ def test_psnr_of_a_known_error() -> None:
 
     # Grey off by 0.1 is luma off by 0.1 * 219 / 255.
     assert psnr(truth_BCHW + 0.1, truth_BCHW, 0) == pytest.approx(-20 * math.log10(0.1 * 219 / 255), abs=1e-4)
-    assert mean_colour_error(truth_BCHW + 0.1, truth_BCHW) == pytest.approx(25.5, abs=1e-3)
+
+
+def test_a_tint_has_a_sign() -> None:
+    truth_BCHW = torch.full((1, 3, 8, 8), 0.5)
+    tint_3 = torch.tensor([0.1, 0.0, -0.02])
+
+    difference_BC = mean_colour_difference(truth_BCHW + tint_3.view(1, 3, 1, 1), truth_BCHW)
+
+    assert difference_BC[0].tolist() == pytest.approx([25.5, 0, -5.1], abs=1e-3)
+    assert farthest([[0.1, -0.2, 0.0], [-0.3, 0.1, 0.0]]) == (-0.3, -0.2, 0.0)
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim])
