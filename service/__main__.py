@@ -8,20 +8,17 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
 from service.embedded import EmbeddedError, EmbeddedValkey, EmbeddedWorker
 from service.fleet import Catalog
 from service.problems import NoWorker, QueueUnavailable
+from service.server import Server
 from service.services import Services
 from service.settings import Settings, SettingsError
 
 log = logging.getLogger("service")
-
-GRACE_S = 10
-"""Seconds that requests in hand have after Ctrl-C."""
 
 
 class StartError(Exception):
@@ -46,10 +43,9 @@ async def run(settings: Settings) -> None:
     with _listen(settings.host, settings.port) as listener:
         async with _with_redis(settings) as complete:
             app = create_app(complete)
-            config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S)
             announcement = asyncio.create_task(_announce(app, _address(listener)))
             with _signals_ignored_after():
-                await uvicorn.Server(config).serve(sockets=[listener])
+                await Server(app, complete).serve(sockets=[listener])
             announcement.cancel()
 
 

@@ -8,9 +8,10 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from service.failures import problem_of
 from service.preferences import APPLIED
-from service.problems import JobCanceled, Problem, problem_of
-from service.submissions import JobState
+from service.problems import JobCanceled, Problem
+from service.submissions import Progress
 from worker.contract import JobResult, JobStatus, PictureFormat
 
 
@@ -19,6 +20,7 @@ class Links(BaseModel):
 
     self: str = Field(examples=["/jobs/2f1e6f0c7a9b4f5f8d3c2b1a09f8e7d6"])
     result: str = Field(examples=["/jobs/2f1e6f0c7a9b4f5f8d3c2b1a09f8e7d6/result"])
+    events: str = Field(examples=["/jobs/2f1e6f0c7a9b4f5f8d3c2b1a09f8e7d6/events"])
 
 
 class JobDocument(BaseModel):
@@ -37,15 +39,17 @@ class JobDocument(BaseModel):
 def job_document(request: Request, job_id: str, status: JobStatus, ahead: int | None = None) -> JobDocument:
     """The document of a job that is not closed."""
     links = Links(
-        self=request.url_for("job_status", job_id=job_id).path, result=request.url_for("job_result", job_id=job_id).path
+        self=request.url_for("job_status", job_id=job_id).path,
+        result=request.url_for("job_result", job_id=job_id).path,
+        events=request.url_for("job_events", job_id=job_id).path,
     )
     return JobDocument(id=job_id, status=status.value, ahead=ahead, links=links)
 
 
-def state_document(request: Request, state: JobState) -> JobDocument:
+def progress_document(request: Request, progress: Progress) -> JobDocument:
     """The document of any job."""
-    document = job_document(request, state.id, state.status, state.ahead)
-    result = state.result
+    document = job_document(request, progress.id, progress.status, progress.ahead)
+    result = progress.result
     if result is None:
         return document
     problem = problem_of(result).document() if result.status is JobStatus.FAILED else None

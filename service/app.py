@@ -8,12 +8,17 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from service import handlers
+from service.bodies import BodyReader
 from service.broker import Broker
+from service.cache import ResultCache
 from service.fleet import Fleet
+from service.followers import Followers
 from service.jobs import JobQueue
 from service.metrics import Metrics, MetricsMiddleware
+from service.rate_limit import RateLimiter
 from service.request_id import RequestIdMiddleware
-from service.routes import catalog, docs, health, jobs, pictures, studio
+from service.room import Bounds
+from service.routes import catalog, docs, events, health, jobs, pictures, studio
 from service.services import Services
 from service.settings import Settings, SettingsError
 
@@ -45,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     handlers.install(app)
-    for module in (pictures, jobs, catalog, health, docs, studio):
+    for module in (pictures, jobs, events, catalog, health, docs, studio):
         app.include_router(module.router)
     app.mount("/docs/files", docs.files, name="docs-files")
     app.mount("/web", studio.files, name="web")
@@ -56,16 +61,31 @@ def _lifespan(settings: Settings, redis_url: str, metrics: Metrics) -> Lifespan[
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         broker = Broker.connect(redis_url)
-        queue = JobQueue(broker, settings.max_queue)
-        app.state.services = Services(settings, queue, Fleet(broker.commands), metrics)
-        queue.start()
+        services = _services(settings, broker, metrics)
+        app.state.services = services
+        services.jobs.start()
         try:
             yield
         finally:
-            await queue.stop()
+            await services.followers.stop()
+            await services.jobs.stop()
             await broker.aclose()
 
     return lifespan
+
+
+def _services(settings: Settings, broker: Broker, metrics: Metrics) -> Services:
+    jobs = JobQueue(broker, Bounds(settings.max_queue, settings.max_queue_bytes, settings.max_upload_bytes))
+    return Services(
+        settings=settings,
+        bodies=BodyReader(settings.max_upload_bytes, settings.upload_timeout_s, settings.max_queue_bytes),
+        jobs=jobs,
+        followers=Followers(broker.events, jobs),
+        fleet=Fleet(broker.commands),
+        cache=ResultCache(broker.commands, settings.cache_ttl_s, settings.cache_bytes, metrics),
+        rate_limiter=RateLimiter(broker.commands, settings.rate_limit, settings.rate_burst),
+        metrics=metrics,
+    )
 
 
 def _version() -> str:

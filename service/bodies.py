@@ -1,13 +1,15 @@
 """The request's body -> the uploaded bytes, stopped as soon as they exceed the limit."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from service.problems import MalformedMultipart, MissingFile, TooManyBytes
+from service.problems import MalformedMultipart, MissingFile, QueueFull, TooManyBytes, UploadTimeout
 
 ENVELOPE_BYTES = 64 * 1024
 """What a form may hold besides its file."""
@@ -22,16 +24,52 @@ class Body:
     """As the client names the file, unchecked; empty for a raw body."""
 
 
-async def read_body(request: Request, limit: int) -> Body:
-    """Reads a raw body, whatever its content type, or the field `file` of a form.
+class BodyReader:
+    """Reads the bodies of one process's requests: each within its limits, and all together too."""
 
-    Raises `TooManyBytes` past `limit` bytes, `MalformedMultipart`, or `MissingFile`.
-    """
+    def __init__(self, limit: int, timeout_s: float, limit_together: int) -> None:
+        """`limit` and `limit_together` in bytes: of one body, and of those that are being read at one time."""
+        self._limit = limit
+        self._timeout_s = timeout_s
+        self._free = limit_together
+
+    async def read(self, request: Request) -> Body:
+        """Reads a raw body, whatever its content type, or the field `file` of a form.
+
+        Raises `TooManyBytes`, `UploadTimeout`, `MalformedMultipart`, `MissingFile`, or `QueueFull` where too many
+        bytes are being read.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s), aclosing(self._stream(request)) as stream:
+                return await _read_body(request, stream, self._limit)
+        except TimeoutError:
+            raise UploadTimeout(self._timeout_s) from None
+
+    async def _stream(self, request: Request) -> AsyncGenerator[bytes, None]:
+        read = 0
+        try:
+            async for chunk in request.stream():
+                if len(chunk) > self._free:
+                    raise QueueFull.of_uploads()
+                self._free -= len(chunk)
+                read += len(chunk)
+                yield chunk
+        finally:
+            self._free += read
+
+
+async def _read_body(request: Request, stream: AsyncGenerator[bytes, None], limit: int) -> Body:
     if _is_form(request):
-        return await _read_form(request, limit)
+        return await _read_form(request, stream, limit)
     _check_declared_length(request, limit, limit)
-    chunks = [chunk async for chunk in _limited(request, limit, limit)]
+    chunks = [chunk async for chunk in _limited(stream, limit, limit)]
     return Body(b"".join(chunks))
+
+
+def declared_length(request: Request) -> int:
+    """Bytes that the client says it will send; 0 where it does not say."""
+    declared = request.headers.get("content-length", "")
+    return int(declared[:20]) if declared.isdecimal() else 0
 
 
 def _is_form(request: Request) -> bool:
@@ -40,24 +78,23 @@ def _is_form(request: Request) -> bool:
 
 
 def _check_declared_length(request: Request, most: int, limit: int) -> None:
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > most:
+    if declared_length(request) > most:
         raise TooManyBytes(limit)
 
 
-async def _limited(request: Request, most: int, limit: int) -> AsyncGenerator[bytes, None]:
+async def _limited(stream: AsyncGenerator[bytes, None], most: int, limit: int) -> AsyncGenerator[bytes, None]:
     received = 0
-    async for chunk in request.stream():
+    async for chunk in stream:
         received += len(chunk)
         if received > most:
             raise TooManyBytes(limit)
         yield chunk
 
 
-async def _read_form(request: Request, limit: int) -> Body:
+async def _read_form(request: Request, stream: AsyncGenerator[bytes, None], limit: int) -> Body:
     most = limit + ENVELOPE_BYTES
     _check_declared_length(request, most, limit)
-    form = await _parse_form(request, _limited(request, most, limit), most)
+    form = await _parse_form(request, _limited(stream, most, limit), most)
     try:
         file = form.get("file")
         if not isinstance(file, UploadFile):

@@ -9,10 +9,10 @@ import redis.asyncio as aioredis
 from redis import Redis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from redis.retry import Retry
 
-from service.problems import QueueUnavailable
+from service.problems import QueueFull, QueueUnavailable
 
 CONNECT_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 10.0
@@ -29,7 +29,7 @@ class Broker:
     blocking: Redis
     """For RQ, in threads. Never retries: an enqueued job must not be enqueued twice."""
     events: aioredis.Redis
-    """For the one subscription."""
+    """For subscriptions: that of the process, and one more while clients follow jobs."""
 
     @classmethod
     def connect(cls, url: str) -> Self:
@@ -67,8 +67,10 @@ class Broker:
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Turns the errors of Redis and its sockets into `QueueUnavailable`."""
+    """Turns the errors of Redis and its sockets into `QueueUnavailable`, or `QueueFull` at its `maxmemory`."""
     try:
         yield
+    except OutOfMemoryError as error:
+        raise QueueFull.of_memory() from error
     except (RedisError, OSError) as error:
         raise QueueUnavailable from error

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
@@ -17,6 +17,11 @@ from service.submissions import Outcome, Submission
 from service.tasks import end
 from worker.contract import JobStatus
 
+T = TypeVar("T")
+
+CACHED: Final = {"Cache-Status": "impasto; hit", "Server-Timing": "cache;desc=hit"}
+"""Headers of an answer that cost no worker anything (RFC 9211)."""
+
 
 async def deliver(
     request: Request, services: Services, submission: Submission, preference: Preference, started: float
@@ -25,15 +30,15 @@ async def deliver(
 
     Raises `DeadlinePassed`, the problem that the worker met, or `ClientDisconnect`; the job is then withdrawn.
     """
-    await services.jobs.submit(submission)
     job = submission.job
-    patience_s = job.deadline - time.time()
     if preference.respond_async and not preference.wait_s:
+        await services.jobs.submit(submission)
         return accepted(request, job.id)
-    if preference.respond_async:
-        patience_s = min(preference.wait_s, services.settings.request_timeout_s)
+    cached = await services.cache.get(submission.tag)
+    if cached is not None:
+        return finish(services, submission, cached, started, dict(CACHED))
     try:
-        await while_connected(request, services.jobs.wait(job.id, patience_s))
+        outcome = await while_connected(request, submit_and_wait(services, submission, preference))
     except DeadlinePassed:
         if preference.respond_async:
             return accepted(request, job.id)
@@ -42,16 +47,31 @@ async def deliver(
     except ClientDisconnect:
         await withdraw(services, job.id)
         raise
-    return finish(services, submission, await services.jobs.take(job.id), started)
+    services.metrics.observe_stages(outcome.result.timings_ms)
+    response = finish(services, submission, outcome, started, {})
+    response.background = services.cache.keeping(response.headers["etag"], submission.tag, outcome)
+    return response
 
 
-def finish(services: Services, submission: Submission, outcome: Outcome, started: float) -> Response:
-    """The answer with the picture of a closed job. Raises the problem of one without."""
+async def submit_and_wait(services: Services, submission: Submission, preference: Preference) -> Outcome:
+    """The outcome of the job, as soon as it is there. Raises `QueueFull`, `DeadlinePassed` or `JobLost`."""
+    job = submission.job
+    with services.jobs.watching(job.id) as waker:
+        await services.jobs.submit(submission)
+        patience_s = job.deadline - time.time()
+        if preference.respond_async:
+            patience_s = min(preference.wait_s, services.settings.request_timeout_s)
+        return await services.jobs.outcome(job.id, waker, patience_s)
+
+
+def finish(
+    services: Services, submission: Submission, outcome: Outcome, started: float, extra: dict[str, str]
+) -> Response:
+    """The answer with the picture of a closed job, and `extra` headers. Raises the problem of one without."""
     result = outcome.result
-    services.metrics.observe_stages(result.timings_ms)
     if result.status is not JobStatus.FINISHED:
         raise unsuccessful(result)
-    headers = picture_headers(result, submission.fingerprint, submission.filename)
+    headers = picture_headers(result, submission.fingerprint, submission.filename) | extra
     total_ms = (time.perf_counter() - started) * 1000
     headers["Server-Timing"] += f", total;dur={total_ms:.1f}"
     headers["Cache-Control"] = "no-store"
@@ -65,7 +85,7 @@ async def withdraw(services: Services, job_id: str) -> None:
         await services.jobs.cancel(job_id)
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, None]) -> None:
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Runs `work` until it ends or the client goes. Raises what it raises, or `ClientDisconnect`."""
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_disconnected(request))
@@ -73,7 +93,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, None]) -> 
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientDisconnect
-        working.result()
+        return working.result()
     finally:
         await end(working)
         await end(leaving)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,10 +29,9 @@ class Events:
     was away are gone, so everyone must look for himself.
     """
 
-    def __init__(self, redis: aioredis.Redis, channel: str, on_closed: Callable[[], None]) -> None:
+    def __init__(self, redis: aioredis.Redis, channel: str) -> None:
         self._redis = redis
         self._channel = channel
-        self._on_closed = on_closed
         self._wakers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._subscribed = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -49,6 +48,8 @@ class Events:
 
     async def subscribed(self) -> None:
         """Returns once Redis has confirmed the subscription. Raises `QueueUnavailable` where that takes too long."""
+        if self._subscribed.is_set():
+            return
         self._hurry.set()
         try:
             async with asyncio.timeout(SUBSCRIBE_TIMEOUT_S):
@@ -109,7 +110,6 @@ class Events:
             self._subscribed.set()
             self._wake(*self._wakers)
         elif message["type"] == "message":
-            self._on_closed()
             self._wake(message["data"].decode(errors="replace"))
 
     def _wake(self, *job_ids: str) -> None:

@@ -47,6 +47,10 @@ class Catalog:
             raise UnknownStyle.among(name, self.styles)
         return self.styles[name]
 
+    def blend(self, names: Iterable[str]) -> str:
+        """Digest of the weights for a blend of styles, as workers report it. Raises `UnknownStyle`."""
+        return "+".join(self.style(name).digest for name in names)
+
     def upscaler(self, factor: int) -> UpscalerInfo:
         """The upscaler of that factor. Raises `UnknownFactor`."""
         if factor not in self.upscalers:

@@ -4,7 +4,8 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeVar, cast
 
 import anyio.to_thread
@@ -14,30 +15,38 @@ from service.broker import Broker, redis_errors
 from service.events import Events
 from service.pace import Pace
 from service.problems import DeadlinePassed, JobLost, QueueFull, UnknownJob
-from service.rq_client import RQClient
-from service.submissions import JobState, Outcome, Submission
-from worker.contract import PICTURE_FIELD, events_channel, input_key, output_key
+from service.queue_snapshot import QueueSnapshot
+from service.room import Bounds, Room, script_arguments
+from service.rq_client import STATUS, RQClient
+from service.submissions import JobState, Outcome, Progress, Submission
+from worker.contract import PICTURE_FIELD, Lane, events_channel, output_key
 
 T = TypeVar("T")
 
 THREADS = 16
 JOB_ID = re.compile(r"[0-9a-f]{32}")
+AMPLE_S = 0.25
+"""Seconds for which much room is taken to be still there, as far as the reading of a small upload goes."""
+SMALL_UPLOAD = 1_000_000
+"""Bytes that may be read in vain."""
 
 
 class JobQueue:
     """Submits jobs, waits for them, and reads and cancels them.
 
-    Every method raises `QueueUnavailable` while Redis does not answer, and works again once it does.
+    Every method raises `QueueUnavailable` while Redis does not answer, and works again once it does; where Redis has
+    no memory left, those that write raise `QueueFull`.
     """
 
-    def __init__(self, broker: Broker, max_waiting: int) -> None:
+    def __init__(self, broker: Broker, bounds: Bounds) -> None:
         self.channel = events_channel(uuid.uuid4().hex)
         """Where workers announce this process's jobs: `Job.reply_to`."""
         self._redis = broker.commands
-        self._rq = RQClient(broker.blocking)
-        self._max_waiting = max_waiting
+        self._bounds = bounds
+        self._rq = RQClient(broker.blocking, bounds)
         self._pace = Pace()
-        self._events = Events(broker.events, self.channel, lambda: self._pace.observe(time.monotonic()))
+        self._ample_until = 0.0
+        self._events = Events(broker.events, self.channel)
         self._limiter = CapacityLimiter(THREADS)
 
     def start(self) -> None:
@@ -50,48 +59,47 @@ class JobQueue:
 
     async def ping(self) -> None:
         """Returns if a job could be submitted now."""
-        await self.depth()
+        with redis_errors():
+            await self._redis.ping()
         await self._events.subscribed()
 
-    async def depth(self) -> int:
-        """Number of jobs that wait."""
+    async def snapshot(self) -> QueueSnapshot:
+        """The queue as it is now, for the metrics; one round trip."""
         with redis_errors():
-            return int(await self._redis.llen(self._rq.queue_key))
+            return await QueueSnapshot.take(self._redis, self._rq.queue_keys, self._rq.running_keys)
 
-    async def check_room(self) -> None:
-        """Raises `QueueFull` where no more jobs may wait.
+    async def check_room(self, lane: Lane, size: int) -> None:
+        """Raises `QueueFull` where no job of `size` bytes fits, so that its upload need not be read.
 
-        Requests that check at the same moment may overshoot the bound, by as many as there are of them.
+        `submit` has the last word: requests that check at the same moment may all be let through here.
         """
-        waiting = await self.depth()
-        if waiting >= self._max_waiting:
-            raise QueueFull(waiting, self._pace.retry_after_s(waiting))
+        if size <= SMALL_UPLOAD and time.monotonic() < self._ample_until:
+            return
+        with redis_errors():
+            reply = await self._redis.eval(*script_arguments(self._bounds, lane, self._rq.queue_keys, size))
+        self._judge(Room.of(cast("list[int]", reply)))
+
+    def watching(self, job_id: str) -> AbstractContextManager[asyncio.Event]:
+        """What `outcome` waits with; to be entered before the job is submitted, so that nothing is missed."""
+        return self._events.watching(job_id)
 
     async def submit(self, submission: Submission) -> None:
         """Queues a job whose announcement will be heard. Raises `QueueFull`."""
-        await self.check_room()
         await self._events.subscribed()
-        await self._in_thread(lambda: self._rq.enqueue(submission))
+        self._judge(await self._in_thread(lambda: self._rq.enqueue(submission)))
 
-    async def wait(self, job_id: str, timeout_s: float) -> None:
-        """Returns once a job of this process is closed. Raises `DeadlinePassed`, or `JobLost` if Redis forgot it."""
+    async def outcome(self, job_id: str, waker: asyncio.Event, timeout_s: float) -> Outcome:
+        """The outcome of a job of this process, as soon as it is closed; Redis forgets it by this.
+
+        Raises `DeadlinePassed`, or `JobLost` if Redis has forgotten it before.
+        """
         end = asyncio.get_running_loop().time() + timeout_s
-        with self._events.watching(job_id) as waker:
-            while not await self._is_closed(job_id):
-                await _wait_until(waker, end)
-                waker.clear()
-
-    async def take(self, job_id: str) -> Outcome:
-        """The outcome of a closed job, which Redis forgets by this. Raises `JobLost`."""
-        with redis_errors():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.hgetall(output_key(job_id))
-                pipe.unlink(output_key(job_id), input_key(job_id))
-                output, _ = await pipe.execute()
-        outcome = Outcome.of(output)
-        if outcome is None:
-            raise JobLost
-        return outcome
+        while True:
+            await _wait_until(waker, end)
+            waker.clear()
+            outcome = await self._take(job_id)
+            if outcome is not None:
+                return outcome
 
     async def picture(self, job_id: str) -> bytes:
         """The picture of a finished job. Raises `UnknownJob`."""
@@ -111,15 +119,36 @@ class JobQueue:
         _check_id(job_id)
         await self._in_thread(lambda: self._rq.cancel(job_id))
 
-    async def _is_closed(self, job_id: str) -> bool:
+    async def progress(self, job_ids: Sequence[str]) -> list[Progress | None]:
+        """How far each job is, in one round trip; none for unknown ones."""
+        known = [job_id for job_id in job_ids if JOB_ID.fullmatch(job_id)]
+        found = await self._in_thread(lambda: self._rq.progress(known)) if known else []
+        by_id = dict(zip(known, found, strict=True))
+        return [by_id.get(job_id) for job_id in job_ids]
+
+    async def _take(self, job_id: str) -> Outcome | None:
+        """The outcome of a closed job, which Redis forgets by this; none while it is open. Raises `JobLost`."""
         with redis_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.exists(output_key(job_id))
-                pipe.exists(self._rq.job_key(job_id))
-                closed, known = await pipe.execute()
-        if not closed and not known:
+                pipe.hgetall(output_key(job_id))
+                pipe.unlink(output_key(job_id))
+                pipe.hget(self._rq.job_key(job_id), STATUS)
+                output, _, status = await pipe.execute()
+        outcome = Outcome.of(output)
+        if outcome is None and not self._rq.is_open(status):
             raise JobLost
-        return bool(closed)
+        return outcome
+
+    def _judge(self, room: Room) -> None:
+        now = time.monotonic()
+        self._pace.observe(now, room.left)
+        self._ample_until = now + AMPLE_S if room.is_ample(self._bounds) else 0.0
+        if room.fits:
+            return
+        retry_after_s = self._pace.retry_after_s(room.waiting)
+        if room.waiting >= self._bounds.jobs:
+            raise QueueFull.of_jobs(room.waiting, retry_after_s)
+        raise QueueFull.of_bytes(room.held_bytes, retry_after_s)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         with redis_errors():

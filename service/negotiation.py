@@ -6,10 +6,6 @@ from service.problems import BadParameter
 from service.uploads import InputFormat, Upload
 from worker.contract import PictureFormat
 
-DEFAULT_QUALITY = {PictureFormat.JPEG: 90, PictureFormat.WEBP: 85, PictureFormat.AVIF: 70, PictureFormat.PNG: 100}
-MAX_SIDE = {PictureFormat.JPEG: 65535, PictureFormat.WEBP: 16383, PictureFormat.AVIF: 65535}
-"""Longest side in px that the file formats can hold."""
-
 
 @dataclass(frozen=True)
 class MediaRange:
@@ -46,7 +42,7 @@ def default_format(upload: Upload) -> PictureFormat:
 
 def check_sides(width: int, height: int, picture_format: PictureFormat) -> None:
     """Raises `BadParameter` where the file format cannot hold so long a side, in px."""
-    limit = MAX_SIDE.get(picture_format)
+    limit = picture_format.max_side
     if limit is not None and max(width, height) > limit:
         name = picture_format.upper()
         raise BadParameter(f"{name} holds at most {limit} px a side, not {width} x {height}; ask for format=png.")

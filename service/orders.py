@@ -11,8 +11,9 @@ from pathlib import PurePath
 import anyio.to_thread
 from fastapi import Request
 
-from service.bodies import read_body
-from service.negotiation import DEFAULT_QUALITY, check_sides, choose_format
+from service.answers import entity_tag
+from service.bodies import declared_length
+from service.negotiation import check_sides, choose_format
 from service.parameters import FACTORS, OutputParameters, StylizeParameters, UpscaleParameters
 from service.preferences import Preference
 from service.problems import BadParameter, TooManyPixels
@@ -44,19 +45,20 @@ class Order:
 
 
 async def receive(request: Request, services: Services, parameters: OutputParameters) -> Order:
-    """Reads the request's body and checks it. Raises the problems of bodies and uploads."""
+    """Reads the request's body and checks it. Raises `QueueFull`, and the problems of bodies and uploads."""
     settings = services.settings
-    body = await read_body(request, settings.max_upload_bytes)
+    preference = Preference.parse(request.headers.getlist("prefer"))
+    await services.jobs.check_room(preference.lane, min(declared_length(request), settings.max_upload_bytes))
+    body = await services.bodies.read(request)
     upload = await anyio.to_thread.run_sync(validate, body.data, settings.max_pixels)
     services.metrics.upload_bytes.observe(len(body.data))
     picture_format = choose_format(parameters.picture_format, request.headers.get("accept", ""), upload)
-    preference = Preference.parse(request.headers.getlist("prefer"))
     now = time.time()
     return Order(
         upload=upload,
         stem=safe_stem(body.filename),
         format=picture_format,
-        quality=parameters.quality or DEFAULT_QUALITY[picture_format],
+        quality=parameters.quality or picture_format.default_quality,
         preference=preference,
         reply_to=services.jobs.channel,
         submitted_at=now,
@@ -65,8 +67,11 @@ async def receive(request: Request, services: Services, parameters: OutputParame
     )
 
 
-def stylize(order: Order, parameters: StylizeParameters) -> Submission:
-    """The job that paints. Raises `BadParameter` for a `size` that leaves too little."""
+def stylize(order: Order, parameters: StylizeParameters, model: str) -> Submission:
+    """The job that paints, with the weights whose digest is `model`.
+
+    Raises `BadParameter` for a `size` that leaves too little.
+    """
     width, height = reduced(order.upload.width, order.upload.height, parameters.size)
     check_sides(width, height, order.format)
     job = StyleJob(
@@ -82,11 +87,14 @@ def stylize(order: Order, parameters: StylizeParameters) -> Submission:
         preserve_color=parameters.preserve_color,
         size=parameters.size,
     )
-    return _submission(order, STYLIZE_TASK, job, "-".join(parameters.styles))
+    return _submission(order, STYLIZE_TASK, job, model, "-".join(parameters.styles))
 
 
-def upscale(order: Order, parameters: UpscaleParameters, max_pixels: int) -> Submission:
-    """The job that enlarges. Raises `TooManyPixels` where more than `max_pixels` would come of it."""
+def upscale(order: Order, parameters: UpscaleParameters, model: str, max_pixels: int) -> Submission:
+    """The job that enlarges, with the weights whose digest is `model`.
+
+    Raises `TooManyPixels` where more than `max_pixels` would come of it.
+    """
     width, height = order.upload.width * parameters.factor, order.upload.height * parameters.factor
     if width * height > max_pixels:
         raise _too_large(order.upload, parameters.factor, max_pixels)
@@ -101,7 +109,7 @@ def upscale(order: Order, parameters: UpscaleParameters, max_pixels: int) -> Sub
         result_ttl_s=order.result_ttl_s,
         factor=parameters.factor,
     )
-    return _submission(order, UPSCALE_TASK, job, f"x{parameters.factor}")
+    return _submission(order, UPSCALE_TASK, job, model, f"x{parameters.factor}")
 
 
 def reduced(width: int, height: int, size: int | None) -> tuple[int, int]:
@@ -128,14 +136,16 @@ def fingerprint(upload: Upload, task: str, job: Job) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _submission(order: Order, task: str, job: Job, suffix: str) -> Submission:
-    ending = "jpg" if job.format is PictureFormat.JPEG else job.format.value
+def _submission(order: Order, task: str, job: Job, model: str, suffix: str) -> Submission:
+    made_of = fingerprint(order.upload, task, job)
     return Submission(
         task=task,
         job=job,
         data=order.upload.data,
-        fingerprint=fingerprint(order.upload, task, job),
-        filename=f"{order.stem}-{safe_stem(suffix)}.{ending}",
+        fingerprint=made_of,
+        filename=f"{order.stem}-{safe_stem(suffix)}{job.format.ending}",
+        lane=order.preference.lane,
+        tag=entity_tag(made_of, model),
     )
 
 

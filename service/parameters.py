@@ -1,46 +1,12 @@
 """The query parameters of the picture routes, as values that are right once they exist."""
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from worker.contract import MIN_SIDE, PictureFormat
+from worker.contract import MIN_SIDE, PictureFormat, parse_blend
 
 FACTORS = (2, 4, 8)
-MAX_BLENDED = 16
-"""Styles that one picture may blend."""
-
-
-def parse_blend(text: str) -> dict[str, float]:
-    """Reads `candy` or `candy:0.7,wave:0.3`.
-
-    Weights are normalised to sum 1; a style without one weighs 1; one that weighs 0 is left out.
-    Raises `ValueError` with a sentence.
-    """
-    weights: dict[str, float] = {}
-    for part in text.split(","):
-        name, weight = _parse_part(part)
-        weights[name] = weights.get(name, 0.0) + weight
-    if len(weights) > MAX_BLENDED:
-        raise ValueError(f"at most {MAX_BLENDED} styles can be blended")
-    total = sum(weights.values())
-    if not 0 < total < math.inf:
-        raise ValueError("the weights must sum to more than 0")
-    return {name: weight / total for name, weight in weights.items() if weight > 0}
-
-
-def _parse_part(part: str) -> tuple[str, float]:
-    name, colon, number = (piece.strip() for piece in part.partition(":"))
-    if not name:
-        raise ValueError("write a style as `candy`, or a blend as `candy:0.7,wave:0.3`")
-    try:
-        weight = float(number) if colon else 1.0
-    except ValueError:
-        raise ValueError(f"the weight {number[:32]!r} of {name[:64]!r} is not a number") from None
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"the weight of {name[:64]!r} must be 0 or more")
-    return name, weight
 
 
 def _check_blend(text: str) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from worker.contract import Lane
+
 APPLIED = "respond-async"
 
 
@@ -14,6 +16,11 @@ class Preference:
     respond_async: bool = False
     wait_s: float = 0.0
     """With `respond_async`: seconds in which the picture itself may still be the answer."""
+
+    @property
+    def lane(self) -> Lane:
+        """Where the job is to wait."""
+        return Lane.BULK if self.respond_async else Lane.INTERACTIVE
 
     @classmethod
     def parse(cls, headers: Iterable[str]) -> Self:

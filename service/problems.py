@@ -4,10 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, Self
 
-from worker.contract import HEARTBEAT_S, ErrorCode, JobResult
+from worker.contract import HEARTBEAT_S
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:impasto:problem:"
+UPLOADS_RETRY_S = 5
+MEMORY_RETRY_S = 10
+"""Long enough for some results to expire or to be fetched."""
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's word
@@ -155,6 +158,29 @@ class JobFailed(Problem):
     status, slug, title = 500, "job-failed", "The picture could not be made"
 
 
+class TooManyRequests(Problem):
+    """The client has used up its allowance."""
+
+    status, slug, title = 429, "too-many-requests", "Too many requests"
+
+    def __init__(self, retry_after_s: int) -> None:
+        detail = f"You have sent more pictures than are allowed in a row; try again in {retry_after_s} s."
+        super().__init__(detail, retry_after_s=retry_after_s)
+
+
+class UploadTimeout(Problem):
+    """The upload did not arrive in time."""
+
+    status, slug, title = 408, "upload-timeout", "Upload too slow"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"The upload did not arrive within {limit_s:g} s; send a smaller file, or send it again.")
+
+    def headers(self) -> dict[str, str]:
+        """Nobody waits for the rest of the upload."""
+        return {"Connection": "close"}
+
+
 class EmptyBody(Problem):
     """There are no bytes."""
 
@@ -208,12 +234,40 @@ class TooManyPixels(Problem):
 
 
 class QueueFull(Problem):
-    """Too many jobs wait."""
+    """Too many jobs wait, or they take up too many bytes."""
 
     status, slug, title = 503, "queue-full", "Busy"
 
-    def __init__(self, waiting: int, retry_after_s: int) -> None:
-        super().__init__(f"{waiting} jobs are waiting; try again in {retry_after_s} s.", retry_after_s=retry_after_s)
+    @classmethod
+    def of_jobs(cls, waiting: int, retry_after_s: int) -> Self:
+        """The problem of as many jobs as may wait."""
+        detail = f"{waiting} jobs are waiting; try again in {retry_after_s} s."
+        return cls(detail, retry_after_s=retry_after_s)
+
+    @classmethod
+    def of_bytes(cls, held: int, retry_after_s: int) -> Self:
+        """The problem of uploads and unfetched results that leave no room for another upload."""
+        detail = f"Pictures of {held / 1e6:.0f} MB wait here; try a smaller one, or again in {retry_after_s} s."
+        return cls(detail, retry_after_s=retry_after_s)
+
+    @classmethod
+    def of_uploads(cls) -> Self:
+        """The problem of more uploads at one time than a process has memory for."""
+        return cls(f"Too much is being uploaded here; try again in {UPLOADS_RETRY_S} s.", retry_after_s=UPLOADS_RETRY_S)
+
+    @classmethod
+    def of_memory(cls) -> Self:
+        """The problem of a Redis that has reached its `maxmemory`."""
+        return cls(f"The queue's memory is full; try again in {MEMORY_RETRY_S} s.", retry_after_s=MEMORY_RETRY_S)
+
+
+class TooManyStreams(Problem):
+    """As many clients follow jobs as one process serves."""
+
+    status, slug, title = 503, "too-many-streams", "Too many streams"
+
+    def __init__(self) -> None:
+        super().__init__("Too many clients follow jobs here; ask GET /jobs/{id} instead.", retry_after_s=5)
 
 
 class QueueUnavailable(Problem):
@@ -252,22 +306,3 @@ class DeadlinePassed(Problem):
     def __init__(self) -> None:
         detail = "The picture was not ready in time; try a smaller one, or send `Prefer: respond-async`."
         super().__init__(detail)
-
-
-def problem_of(result: JobResult) -> Problem:
-    """The problem that a worker's unsuccessful result stands for."""
-    match result.error:
-        case ErrorCode.BROKEN_PICTURE:
-            return BrokenPicture(result.detail or "The file is damaged or incomplete; send it again.")
-        case ErrorCode.UNKNOWN_STYLE:
-            return UnknownStyle(result.detail or "The worker does not know this style; see GET /styles.")
-        case ErrorCode.UNKNOWN_FACTOR:
-            return UnknownFactor(result.detail or "No upscaler of that factor is loaded; see GET /upscalers.")
-        case ErrorCode.TOO_LARGE:
-            return TooManyPixels(result.detail or "The picture does not fit the worker's memory; send a smaller one.")
-        case ErrorCode.DEADLINE:
-            return DeadlinePassed()
-        case ErrorCode.INPUT_LOST:
-            return JobLost()
-        case _:
-            return JobFailed("The picture could not be made; the worker's log has the details. Try again.")

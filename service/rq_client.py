@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 
 from redis import Redis
 from redis.client import Pipeline
@@ -12,13 +13,14 @@ from rq.job import JobStatus as RQStatus
 from rq.serializers import JSONSerializer
 
 from service.problems import JobStarted, UnknownJob
-from service.submissions import JobState, Submission
+from service.room import Bounds, Room, script_arguments
+from service.submissions import JobState, Progress, Submission
 from worker.contract import (
-    QUEUE,
     RESULT_FIELD,
     ErrorCode,
     JobResult,
     JobStatus,
+    Lane,
     PictureFormat,
     input_key,
     output_key,
@@ -31,35 +33,50 @@ FINGERPRINT, FILENAME = "fingerprint", "filename"
 """Entries of an RQ job's meta."""
 
 
+STATUS = "status"
+"""Field of RQ's record of a job."""
+OPEN = frozenset({RQStatus.QUEUED, RQStatus.STARTED, RQStatus.DEFERRED, RQStatus.SCHEDULED})
+
+
 class RQClient:
-    """Puts jobs into RQ's queue, and reads and withdraws them. Raises redis-py's errors as they are."""
+    """Puts jobs into RQ's queues, and reads and withdraws them. Raises redis-py's errors as they are."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, bounds: Bounds) -> None:
         self._redis = redis
-        self._queue = Queue(QUEUE, connection=redis, serializer=JSONSerializer)
-
-    @property
-    def queue_key(self) -> str:
-        """List: ids of the jobs that wait."""
-        return str(self._queue.key)
+        self._bounds = bounds
+        self._queues = {lane: Queue(lane.queue, connection=redis, serializer=JSONSerializer) for lane in Lane}
+        self.queue_keys = {lane: str(queue.key) for lane, queue in self._queues.items()}
+        """Lists: ids of the jobs that wait, first come first."""
+        self.running_keys = {lane: str(queue.started_job_registry.key) for lane, queue in self._queues.items()}
+        """Sorted sets: jobs that workers have in hand."""
 
     @staticmethod
     def job_key(job_id: str) -> str:
         """Hash: RQ's own record of a job. Expires."""
         return str(RQJob.key_for(job_id))
 
-    def enqueue(self, submission: Submission) -> None:
-        """Stores the upload and queues the job, both or neither."""
+    @staticmethod
+    def is_open(status: bytes | None) -> bool:
+        """Whether a job of that `STATUS` will still be answered."""
+        return status is not None and status.decode() in OPEN
+
+    def enqueue(self, submission: Submission) -> Room:
+        """Stores the upload and queues the job, both or, where they do not fit, neither."""
+        job_id, size = submission.job.id, len(submission.data)
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.multi()
             self._enqueue(submission, pipe)
-            pipe.execute()
+            arguments = script_arguments(
+                self._bounds, submission.lane, self.queue_keys, size, job_id, self.job_key(job_id)
+            )
+            pipe.eval(*arguments)
+            return Room.of(pipe.execute()[-1])
 
     def _enqueue(self, submission: Submission, pipe: Pipeline) -> None:
         job = submission.job
         left_s = max(math.ceil(job.deadline - time.time()), 1)
         pipe.set(input_key(job.id), submission.data, ex=left_s + GRACE_S)
-        self._queue.enqueue_call(
+        self._queues[submission.lane].enqueue_call(
             submission.task,
             kwargs=job.to_kwargs(),
             job_id=job.id,
@@ -72,6 +89,19 @@ class RQClient:
             meta={FINGERPRINT: submission.fingerprint, FILENAME: submission.filename},
             pipeline=pipe,
         )
+
+    def progress(self, job_ids: Sequence[str]) -> list[Progress | None]:
+        """How far each job is, in one round trip; none for what Redis does not know, or no longer."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            for job_id in job_ids:
+                pipe.hget(output_key(job_id), RESULT_FIELD)
+                pipe.hget(self.job_key(job_id), STATUS)
+                for key in self.queue_keys.values():
+                    pipe.lpos(key, job_id)
+            replies = pipe.execute()
+        each = 2 + len(self.queue_keys)
+        rows = [replies[start : start + each] for start in range(0, len(replies), each)]
+        return [_progress(job_id, *row) for job_id, row in zip(job_ids, rows, strict=True)]
 
     def state(self, job_id: str) -> JobState:
         """Where a job is. Raises `UnknownJob`."""
@@ -86,14 +116,14 @@ class RQClient:
             format=PictureFormat(rq_job.kwargs["format"]),
             fingerprint=rq_job.meta[FINGERPRINT],
             filename=rq_job.meta[FILENAME],
-            ahead=None if result else self._queue.get_job_position(job_id),
+            ahead=None if result else self._queue_of(rq_job).get_job_position(job_id),
             result=result,
         )
 
     def cancel(self, job_id: str) -> None:
         """Takes back a job that waits, or forgets one that is closed. Raises `UnknownJob` or `JobStarted`."""
         rq_job = self._fetch(job_id)
-        if self._queue.remove(job_id):
+        if self._queue_of(rq_job).remove(job_id):
             self._withdraw(rq_job)
             return
         state = self.state(job_id)
@@ -117,6 +147,9 @@ class RQClient:
         rq_job.delete()
         self._redis.unlink(output_key(rq_job.id), input_key(rq_job.id))
 
+    def _queue_of(self, rq_job: RQJob) -> Queue:
+        return self._queues[Lane.BULK if rq_job.origin == Lane.BULK.queue else Lane.INTERACTIVE]
+
     def _fetch(self, job_id: str) -> RQJob:
         try:
             return RQJob.fetch(job_id, connection=self._redis, serializer=JSONSerializer)
@@ -127,6 +160,19 @@ class RQClient:
 def _status(rq_job: RQJob) -> JobStatus:
     status = rq_job.get_status(refresh=False)
     return JobStatus.STARTED if status is RQStatus.STARTED else JobStatus.QUEUED
+
+
+def _progress(job_id: str, text: bytes | None, status: bytes | None, *places: int | None) -> Progress | None:
+    if text:
+        result = JobResult.from_json(text)
+        return Progress(id=job_id, status=result.status, ahead=None, result=result)
+    if not RQClient.is_open(status):
+        return None
+    if status == RQStatus.STARTED.value.encode():
+        return Progress(id=job_id, status=JobStatus.STARTED, ahead=None, result=None)
+    # One that is in no queue is on its way to a worker.
+    ahead = next((place for place in places if place is not None), 0)
+    return Progress(id=job_id, status=JobStatus.QUEUED, ahead=ahead, result=None)
 
 
 def _result_without_output(rq_job: RQJob) -> JobResult | None:

@@ -5,9 +5,13 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from service.bodies import BodyReader
+from service.cache import ResultCache
 from service.fleet import Fleet
+from service.followers import Followers
 from service.jobs import JobQueue
 from service.metrics import Metrics
+from service.rate_limit import RateLimiter
 from service.settings import Settings
 
 
@@ -16,8 +20,12 @@ class Services:
     """The parts of one service process."""
 
     settings: Settings
+    bodies: BodyReader
     jobs: JobQueue
+    followers: Followers
     fleet: Fleet
+    cache: ResultCache
+    rate_limiter: RateLimiter
     metrics: Metrics
 
 
@@ -26,4 +34,9 @@ def services_of(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-ServicesDep = Annotated[Services, Depends(services_of)]
+async def _services_of(request: Request) -> Services:
+    # FastAPI runs a plain function in a thread, which takes longer than everything that is done here.
+    return services_of(request)
+
+
+ServicesDep = Annotated[Services, Depends(_services_of)]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "IMPASTO_"
@@ -17,7 +17,9 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """The service's settings. Each field is the environment variable `IMPASTO_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     host: str = Field("127.0.0.1", min_length=1, description="Address the service listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the service listens on; 0 takes a free one.")
@@ -32,12 +34,27 @@ class Settings(BaseSettings):
     max_upload_mb: float = Field(50, gt=0, description="Largest upload, in megabytes.")
     max_megapixels: float = Field(25, gt=0, description="Largest picture taken, in megapixels.")
     max_output_megapixels: float = Field(150, gt=0, description="Largest picture given back, in megapixels.")
-    max_queue: int = Field(256, ge=1, description="Jobs that may wait; past them the answer is 503.")
+    max_queue: int = Field(256, ge=1, description="Jobs that may wait in each lane; past them the answer is 503.")
+    max_queue_mb: float = Field(
+        1024, gt=0, description="Megabytes of uploads and unfetched results in Redis; past them the answer is 503."
+    )
+    upload_timeout_s: float = Field(30, gt=0, description="Seconds in which an upload must have arrived.")
     request_timeout_s: float = Field(60, gt=0, description="Seconds a request waits for its picture.")
     result_ttl_s: int = Field(600, ge=1, description="Seconds an asynchronous job may wait and its result is kept.")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="Comma-separated API keys; without them the service is open."
     )
+
+    rate_limit: float = Field(
+        0, ge=0, le=1e6, description="Pictures a second that one API key, else one address, may ask for; 0: any number."
+    )
+    rate_burst: int = Field(20, ge=1, le=100_000, description="Pictures that it may ask for at once before that.")
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1",
+        description="Comma-separated proxies whose `X-Forwarded-For` tells the client's address; * for all.",
+    )
+    cache_ttl_s: int = Field(0, ge=0, description="Seconds a picture is kept for requests that repeat; 0: not at all.")
+    cache_mb: float = Field(256, gt=0, description="Megabytes of Redis that such pictures may fill.")
 
     @classmethod
     def load(cls) -> Self:
@@ -53,6 +70,16 @@ class Settings(BaseSettings):
         return int(self.max_upload_mb * 1_000_000)
 
     @property
+    def max_queue_bytes(self) -> int:
+        """Most bytes of uploads and unfetched results in Redis."""
+        return int(self.max_queue_mb * 1_000_000)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Most bytes of pictures kept for requests that repeat."""
+        return int(self.cache_mb * 1_000_000)
+
+    @property
     def max_pixels(self) -> int:
         """Largest picture taken, in pixels."""
         return int(self.max_megapixels * 1_000_000)
@@ -61,6 +88,14 @@ class Settings(BaseSettings):
     def max_output_pixels(self) -> int:
         """Largest picture given back, in pixels."""
         return int(self.max_output_megapixels * 1_000_000)
+
+    @field_validator("max_queue_mb")
+    @classmethod
+    def _check_max_queue_mb(cls, megabytes: float, info: ValidationInfo) -> float:
+        upload = info.data.get("max_upload_mb", 0)
+        if megabytes < upload:
+            raise ValueError(f"it must be at least IMPASTO_MAX_UPLOAD_MB, which is {upload:g}")
+        return megabytes
 
     @field_validator("redis_url")
     @classmethod

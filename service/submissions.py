@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from worker.contract import PICTURE_FIELD, RESULT_FIELD, Job, JobResult, JobStatus, PictureFormat
+from worker.contract import PICTURE_FIELD, RESULT_FIELD, Job, JobResult, JobStatus, Lane, PictureFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,9 @@ class Submission:
     """Digest of the upload and the parameters."""
     filename: str
     """Name of the answer's file."""
+    lane: Lane
+    tag: str
+    """`ETag` of the picture, if a worker makes it with the weights that the catalog names now."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,22 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobState:
-    """Where a job is, and how its result is to be given out."""
+class Progress:
+    """Where a job is."""
 
     id: str
     status: JobStatus
+    ahead: int | None
+    """Jobs before it in its lane of the queue, while it waits."""
+    result: JobResult | None
+    """Once it is closed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobState(Progress):
+    """Where a job is, and how its result is to be given out."""
+
     task: str
     format: PictureFormat
     fingerprint: str
     filename: str
-    ahead: int | None
-    """Jobs before it in the queue, while it waits."""
-    result: JobResult | None
-    """Once it is closed."""

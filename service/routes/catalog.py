@@ -56,6 +56,7 @@ async def read_preview(request: Request, name: str, services: ServicesDep) -> Re
     style = (await services.fleet.catalog()).style(name)
     headers = {"ETag": f'"{style.digest}"', "Cache-Control": PREVIEW_CACHE}
     if is_unchanged(request, headers["ETag"]):
+        services.metrics.not_modified.inc()
         return Response(status_code=304, headers=headers)
     return Response(await services.fleet.preview(style), headers=headers, media_type="image/jpeg")
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from service.openapi import problem_answers
 from service.problems import NoWorker, QueueUnavailable
+from service.queue_snapshot import QueueSnapshot
 from service.services import ServicesDep
 
 router = APIRouter(tags=["health"])
@@ -43,11 +44,11 @@ async def readyz(services: ServicesDep) -> Readiness:
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
 async def read_metrics(services: ServicesDep) -> Response:
     """Gives the metrics, with or without Redis."""
-    depth = workers = None
+    snapshot, workers = QueueSnapshot.unknown(), None
     try:
-        depth = await services.jobs.depth()
+        snapshot = await services.jobs.snapshot()
         workers = len(await services.fleet.workers())
     except QueueUnavailable:
         pass
-    services.metrics.observe_queue(depth, workers)
+    services.metrics.observe_queue(snapshot, workers)
     return Response(services.metrics.render(), media_type=CONTENT_TYPE_LATEST)

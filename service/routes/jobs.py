@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.answers import JobDocument, is_unchanged, picture, picture_headers, state_document, unsuccessful
+from service.answers import JobDocument, is_unchanged, picture, picture_headers, progress_document, unsuccessful
 from service.openapi import PICTURE_ANSWER, problem_answers
 from service.problems import (
     JobCanceled,
@@ -33,7 +33,7 @@ CACHE_CONTROL = "private, no-cache"
 )
 async def read_job(request: Request, job_id: str, services: ServicesDep) -> JobDocument:
     """Tells whether a job waits, runs or is closed."""
-    return state_document(request, await services.jobs.state(job_id))
+    return progress_document(request, await services.jobs.state(job_id))
 
 
 @router.get(
@@ -52,6 +52,7 @@ async def read_result(request: Request, job_id: str, services: ServicesDep) -> R
         raise unsuccessful(state.result)
     headers = picture_headers(state.result, state.fingerprint, state.filename) | {"Cache-Control": CACHE_CONTROL}
     if is_unchanged(request, headers["ETag"]):
+        services.metrics.not_modified.inc()
         return Response(status_code=304, headers=headers)
     return picture(await services.jobs.picture(job_id), state.format, headers)
 

@@ -24,12 +24,14 @@ from service.problems import (
     QueueUnavailable,
     TooManyBytes,
     TooManyPixels,
+    TooManyRequests,
     Unauthorized,
     UnknownFactor,
     UnknownStyle,
     UnsupportedPicture,
+    UploadTimeout,
 )
-from service.security import require_key
+from service.security import limit_rate, require_key
 from service.services import ServicesDep
 
 ANSWERS = {
@@ -37,11 +39,12 @@ ANSWERS = {
     202: {"model": JobDocument, "description": "With `Prefer: respond-async`: queued; `Location` says where to ask."},
     **problem_answers(
         *(EmptyBody, BrokenPicture, MalformedMultipart, Unauthorized, TooManyBytes, TooManyPixels, UnsupportedPicture),
+        *(UploadTimeout, TooManyRequests),
         *(BadParameter, MissingFile, JobFailed, QueueFull, QueueUnavailable, NoWorker, JobLost, DeadlinePassed),
     ),
 }
 
-router = APIRouter(tags=["pictures"], dependencies=[Depends(require_key)])
+router = APIRouter(tags=["pictures"], dependencies=[Depends(require_key), Depends(limit_rate)])
 
 
 @router.post(
@@ -60,11 +63,9 @@ async def stylize(
     """
     started = time.perf_counter()
     catalog = await services.fleet.catalog()
-    for name in parameters.styles:
-        catalog.style(name)
-    await services.jobs.check_room()
+    model = catalog.blend(parameters.styles)
     order = await orders.receive(request, services, parameters)
-    submission = orders.stylize(order, parameters)
+    submission = orders.stylize(order, parameters, model)
     return await deliver(request, services, submission, order.preference, started)
 
 
@@ -84,8 +85,7 @@ async def upscale(
     """
     started = time.perf_counter()
     catalog = await services.fleet.catalog()
-    catalog.upscaler(parameters.factor)
-    await services.jobs.check_room()
+    model = catalog.upscaler(parameters.factor).digest
     order = await orders.receive(request, services, parameters)
-    submission = orders.upscale(order, parameters, services.settings.max_output_pixels)
+    submission = orders.upscale(order, parameters, model, services.settings.max_output_pixels)
     return await deliver(request, services, submission, order.preference, started)

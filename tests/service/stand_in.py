@@ -27,11 +27,13 @@ from worker.contract import (
     input_key,
     output_key,
     preview_key,
+    started_channel,
     worker_key,
     workers_key,
 )
 
 QUEUE_KEY = "rq:queue:impasto"
+BULK_KEY = "rq:queue:impasto-bulk"
 STOP = "stop"
 PAINTED = b"painted"
 MODEL = "m0"
@@ -80,7 +82,7 @@ class StandIn:
 
     def _run(self) -> None:
         while True:
-            _, popped = cast("tuple[bytes, bytes]", self._redis.blpop(QUEUE_KEY))
+            _, popped = cast("tuple[bytes, bytes]", self._redis.blpop([QUEUE_KEY, BULK_KEY]))
             job_id = popped.decode()
             if job_id == STOP:
                 return
@@ -90,6 +92,7 @@ class StandIn:
         rq_job.set_status(RQStatus.STARTED)
         kind = StyleJob if rq_job.func_name == STYLIZE_TASK else UpscaleJob
         job: Job = kind.from_kwargs(rq_job.kwargs)
+        self._redis.publish(started_channel(), job.id)
         self.jobs.put(job)
         data = self._redis.get(input_key(job.id))
         assert isinstance(data, bytes)
@@ -97,6 +100,7 @@ class StandIn:
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(output_key(job.id), mapping={RESULT_FIELD: result.to_json(), PICTURE_FIELD: picture})
             pipe.expire(output_key(job.id), job.result_ttl_s)
+            pipe.delete(input_key(job.id))
             rq_job.set_status(RQStatus.FINISHED, pipeline=pipe)
             pipe.publish(job.reply_to, job.id)
             pipe.execute()

@@ -9,10 +9,11 @@ from threading import Event, Thread
 from typing import Any
 
 import httpx
-import uvicorn
+from fastapi import FastAPI
 from PIL import Image
 
 from service.app import create_app
+from service.server import Server
 from service.settings import Settings
 
 
@@ -63,8 +64,9 @@ async def serving(redis_url: str, **changes: Any) -> AsyncIterator[httpx.AsyncCl
 @contextmanager
 def listening(redis_url: str, **changes: Any) -> Iterator[int]:
     """A server on a free port; gives the port."""
-    config = uvicorn.Config(create_app(settings(redis_url, **changes)), port=0, log_level="warning", ws="none")
-    server = _Server(config)
+    chosen = settings(redis_url, **changes)
+    server = _Server(create_app(chosen), chosen)
+    server.config.port = 0
     thread = Thread(target=server.run, daemon=True)
     thread.start()
     server.wait_started()
@@ -75,9 +77,9 @@ def listening(redis_url: str, **changes: Any) -> Iterator[int]:
         thread.join()
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
+class _Server(Server):
+    def __init__(self, app: FastAPI, chosen: Settings) -> None:
+        super().__init__(app, chosen)
         self._started = Event()
 
     async def startup(self, sockets: Any = None) -> None:

@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from typing import cast
 
 import httpx
 import pytest
@@ -12,7 +13,7 @@ from service.app import create_app
 from service.pace import LONGEST_S, UNKNOWN_S, Pace
 from service.preferences import Preference
 from service.settings import Settings, SettingsError
-from tests.service.stand_in import StandIn, report
+from tests.service.stand_in import BULK_KEY, StandIn, report
 from tests.service.support import encode, serving
 
 pytestmark = pytest.mark.anyio
@@ -52,6 +53,16 @@ async def test_report_that_cannot_be_read_is_passed_over(redis: Redis, redis_url
         assert (await client.get("/readyz")).json()["workers"] == 1
 
 
+async def scrape(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
+    """The metrics by name and labels."""
+    text = (await client.get("/metrics")).text
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
 async def test_metrics_name_routes_not_paths(redis: Redis, redis_url: str) -> None:
     with StandIn(redis):
         async with serving(redis_url) as client:
@@ -61,12 +72,7 @@ async def test_metrics_name_routes_not_paths(redis: Redis, redis_url: str) -> No
             await client.get("/web/nothing.js")
             await client.get("/secret/path")
             await client.request("BREW", "/livez")
-            text = (await client.get("/metrics")).text
-    samples = {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+            samples = await scrape(client)
     requests = {key[1:]: value for key, value in samples.items() if key[0] == "impasto_http_requests_total"}
     assert requests == {
         ("POST", "/stylize", "200"): 1,
@@ -79,9 +85,38 @@ async def test_metrics_name_routes_not_paths(redis: Redis, redis_url: str) -> No
     assert samples["impasto_stage_seconds_sum", "infer"] == pytest.approx(0.003)
     assert samples["impasto_refusals_total", "unsupported-picture"] == 1
     assert samples["impasto_upload_bytes_count",] == 1
-    assert samples["impasto_queue_depth",] == 0
+    assert samples["impasto_queue_depth", "interactive"] == samples["impasto_queue_depth", "bulk"] == 0
     assert samples["impasto_live_workers",] == 1
     assert not math.isnan(samples["process_start_time_seconds",])
+
+
+async def test_metrics_of_the_queue(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    async with serving(redis_url) as client:
+        for _ in range(2):
+            await client.post(PAINT, content=JPEG, headers={"Prefer": "respond-async"})
+        (job_id,) = cast("list[bytes]", redis.lrange(BULK_KEY, 0, 0))
+        redis.hset(b"rq:job:" + job_id, "created_at", "2026-01-01T00:00:00.000000Z")
+        redis.zadd("rq:wip:impasto", {"running": 2e10})
+        samples = await scrape(client)
+    assert (
+        samples["impasto_queue_depth", "interactive"]
+        == samples["impasto_queue_oldest_wait_seconds", "interactive"]
+        == 0
+    )
+    assert samples["impasto_queue_depth", "bulk"] == 2
+    assert samples["impasto_queue_oldest_wait_seconds", "bulk"] > 3600
+    assert samples["impasto_jobs_running",] == 1
+    assert samples["impasto_redis_memory_bytes",] > 0
+    assert samples["impasto_redis_memory_limit_bytes",] == 0
+
+
+async def test_pictures_that_the_client_has_are_counted(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    async with serving(redis_url) as client:
+        tag = (await client.get("/styles/candy/preview")).headers["etag"]
+        assert (await client.get("/styles/candy/preview", headers={"If-None-Match": tag})).status_code == 304
+        assert (await scrape(client))["impasto_not_modified_total",] == 1
 
 
 @pytest.mark.parametrize(
@@ -140,7 +175,16 @@ async def test_every_problem_of_openapi_is_a_problem_document(redis_url: str) ->
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "eighty"), ("PORT", "70000"), ("MAX_UPLOAD_MB", "0"), ("REDIS_URL", "http://x"), ("MAX_QUEUE", "many")],
+    [
+        ("PORT", "eighty"),
+        ("PORT", "70000"),
+        ("MAX_UPLOAD_MB", "0"),
+        ("REDIS_URL", "http://x"),
+        ("MAX_QUEUE", "many"),
+        ("MAX_QUEUE_MB", "10"),
+        ("MAX_UPLOAD_MB", "inf"),
+        ("RATE_LIMIT", "-1"),
+    ],
 )
 def test_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"IMPASTO_{name}", value)
@@ -183,8 +227,17 @@ def test_prefer(headers: list[str], expected: Preference) -> None:
 def test_retry_after_follows_the_pace() -> None:
     pace = Pace()
     assert pace.retry_after_s(100) == UNKNOWN_S
-    for index in range(11):
-        pace.observe(100 + index * 0.5)
-    assert pace.retry_after_s(100) == 25
+    for index in range(101):
+        pace.observe(100 + index * 0.1, 7 + index * 2)
+    assert pace.retry_after_s(100) == pytest.approx(100 / 2 / 20, abs=0.6)
     assert pace.retry_after_s(1) == 1
     assert pace.retry_after_s(10_000) == LONGEST_S
+
+
+def test_retry_after_of_a_pool_that_stands_still_and_of_an_empty_redis() -> None:
+    pace = Pace()
+    pace.observe(0, 5)
+    pace.observe(10, 5)
+    assert pace.retry_after_s(100) == LONGEST_S
+    pace.observe(11, 0)
+    assert pace.retry_after_s(100) == UNKNOWN_S

@@ -1,0 +1,116 @@
+"""How much may wait in the queue, in jobs and in bytes, and the script that holds every service process to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from worker.contract import (
+    PICTURE_FIELD,
+    Lane,
+    admitted_key,
+    held_bytes_key,
+    held_key,
+    input_key,
+    output_key,
+    weighed_key,
+)
+
+BULK_SHARE = 0.75
+"""Part of the bytes that bulk jobs and their results may fill; the rest stays free for those who wait."""
+
+ASK_OR_ADMIT = """
+local held, held_bytes, weighed, admitted, queue, other = unpack(KEYS)
+local max_jobs, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
+local inputs, outputs, picture = ARGV[3], ARGV[4], ARGV[5]
+local job, job_key, bytes = ARGV[6], ARGV[7], tonumber(ARGV[8])
+
+-- What jobs take up shrinks without anybody saying so: uploads are taken, results are fetched or expire.
+local function weigh(entries)
+  for i = 1, #entries, 2 do
+    local id, before = entries[i], tonumber(entries[i + 1])
+    local now = redis.call('STRLEN', inputs .. id) + redis.call('HSTRLEN', outputs .. id, picture)
+    if now ~= before then
+      redis.call('INCRBY', held_bytes, now - before)
+      if now > 0 then redis.call('HSET', held, id, now) else redis.call('HDEL', held, id) end
+    end
+  end
+end
+
+local count = redis.call('HLEN', held)
+if count == 0 then
+  redis.call('DEL', held_bytes)
+else
+  weigh(redis.call('HRANDFIELD', held, 8, 'WITHVALUES'))
+end
+if tonumber(redis.call('GET', held_bytes) or 0) + bytes > max_bytes
+  and (count <= 512 or redis.call('SET', weighed, 1, 'NX', 'PX', 1000)) then
+  weigh(redis.call('HGETALL', held))
+end
+
+local waiting = redis.call('LLEN', queue)
+if job ~= '' then waiting = waiting - 1 end
+local used = tonumber(redis.call('GET', held_bytes) or 0)
+local fits = waiting < max_jobs and used + bytes <= max_bytes
+if job ~= '' and fits then
+  redis.call('INCRBY', held_bytes, bytes)
+  redis.call('HSET', held, job, bytes)
+  redis.call('INCR', admitted)
+elseif job ~= '' then
+  redis.call('LREM', queue, -1, job)
+  redis.call('UNLINK', job_key, inputs .. job)
+end
+local left = tonumber(redis.call('GET', admitted) or 0) - redis.call('LLEN', queue) - redis.call('LLEN', other)
+return {fits and 1 or 0, waiting, used, left}
+"""
+"""Says whether one more job fits; if that job is in the queue already, takes it out again where it does not.
+
+Run last in the transaction that enqueues, it makes check and enqueueing one: no worker sees what is taken out again.
+"""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What may wait in each lane."""
+
+    jobs: int
+    bytes: int
+    """Of uploads and of results that nobody has fetched yet, in both lanes together."""
+    upload_bytes: int
+    """Largest upload: it must fit the bulk lane's share too."""
+
+    def bytes_for(self, lane: Lane) -> int:
+        """Up to how many bytes in all a job of that lane is taken."""
+        return self.bytes if lane is Lane.INTERACTIVE else max(int(self.bytes * BULK_SHARE), self.upload_bytes)
+
+
+@dataclass(frozen=True)
+class Room:
+    """The queue as the script found it, without the job in question."""
+
+    fits: bool
+    waiting: int
+    """Jobs in the lane."""
+    held_bytes: int
+    left: int
+    """Jobs of both lanes that have ever left the queue, for workers or because they were withdrawn."""
+
+    @classmethod
+    def of(cls, reply: Sequence[int]) -> Self:
+        """Reads the script's reply."""
+        fits, waiting, held_bytes, left = map(int, reply)
+        return cls(bool(fits), waiting, held_bytes, left)
+
+    def is_ample(self, bounds: Bounds) -> bool:
+        """Whether it is not worth asking again before the next upload is read."""
+        return self.fits and self.waiting * 2 < bounds.jobs and self.held_bytes * 2 < bounds.bytes
+
+
+def script_arguments(
+    bounds: Bounds, lane: Lane, queue_keys: dict[Lane, str], size: int, job_id: str = "", job_key: str = ""
+) -> tuple[Any, ...]:
+    """Arguments of Redis's EVAL: for a job of `size` bytes that might come, or one that is in the queue already."""
+    others = [queue_keys[other] for other in Lane if other is not lane]
+    keys = [held_key(), held_bytes_key(), weighed_key(), admitted_key(), queue_keys[lane], *others]
+    limits = (bounds.jobs, bounds.bytes_for(lane))
+    names = (input_key(""), output_key(""), PICTURE_FIELD)
+    return (ASK_OR_ADMIT, len(keys), *keys, *limits, *names, job_id, job_key, size)

@@ -1,0 +1,92 @@
+"""The HTTP server: uvicorn, less patient than it is by itself."""
+
+import asyncio
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.services import Services
+from service.settings import Settings
+
+HEADERS_TIMEOUT_S = 10.0
+"""Seconds in which a request's line and headers must have arrived, or the rest of an upload that has been refused."""
+GRACE_S = 10
+"""Seconds that requests in hand have when the server is asked to stop."""
+
+
+class ImpatientProtocol(HttpToolsProtocol):
+    """Hangs up on clients that connect and say nothing, or send their headers byte by byte.
+
+    uvicorn limits only the pause between two requests. While an upload is read, `IMPASTO_UPLOAD_TIMEOUT_S` counts.
+    """
+
+    _hanging_up: asyncio.TimerHandle | None = None
+    _receiving = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Waits for the first request."""
+        super().connection_made(transport)
+        self._hang_up_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Waits for nothing more."""
+        self._go_on()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Waits for the headers."""
+        self._receiving = True
+        self._hang_up_later()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Leaves the body to the application."""
+        self._go_on()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Waits for nothing until the next request begins."""
+        self._receiving = False
+        self._go_on()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Waits for what the client still sends of a request that has been answered."""
+        super().on_response_complete()
+        if self._receiving:
+            self._hang_up_later()
+
+    def _hang_up_later(self) -> None:
+        if self._hanging_up is None:
+            self._hanging_up = self.loop.call_later(HEADERS_TIMEOUT_S, self.transport.close)
+
+    def _go_on(self) -> None:
+        if self._hanging_up is not None:
+            self._hanging_up.cancel()
+            self._hanging_up = None
+
+
+class Server(uvicorn.Server):
+    """Serves the app. When it is to stop, it lets those go who follow jobs, for they could stay for long."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        config = uvicorn.Config(
+            app,
+            http=ImpatientProtocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            forwarded_allow_ips=settings.forwarded_allow_ips,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes no more connections and finishes the requests in hand."""
+        services: Services | None = getattr(self._app.state, "services", None)
+        if services is not None:
+            services.followers.dismiss()
+        await super().shutdown(sockets)
