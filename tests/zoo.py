@@ -11,12 +11,15 @@ from models.style_net import StyleTrunk
 from training.export import export_style, export_trunk, export_upscaler, module_digest, trunk_card
 
 
-def build_zoo(folder: Path, styles: tuple[str, ...] = ("red", "blue"), factors: tuple[int, ...] = (2,)) -> Path:
-    """Writes a trunk of width 4, styles and upscalers."""
+def build_zoo(
+    folder: Path, styles: tuple[str, ...] = ("red", "blue"), factors: tuple[int, ...] = (2,), width: int = 4
+) -> Path:
+    """Writes a trunk of that width, the same each time, styles and upscalers."""
     torch.manual_seed(0)
-    trunk = StyleTrunk(width=4, residual_blocks=1)
-    card = trunk_card(trunk, "trunk-w4", {})
-    export_trunk(trunk, card, folder / "trunk-w4.pt")
+    folder.mkdir(exist_ok=True)
+    trunk = StyleTrunk(width=width, residual_blocks=1)
+    card = trunk_card(trunk, f"trunk-w{width}", {})
+    export_trunk(trunk, card, folder / f"trunk-w{width}.pt")
     for name in styles:
         add_style(folder, card, trunk, name)
     for factor in factors:

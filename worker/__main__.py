@@ -1,89 +1,49 @@
-"""`python -m worker`: one worker on one device."""
+"""`python -m worker`: one worker in this process, or a pool of worker processes."""
 
+import argparse
 import logging
-import os
-import socket
 import sys
-import uuid
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
-from pydantic import ValidationError
-
-from worker.catalog import Catalog, ZooLoader
-from worker.connection import connect
-from worker.consumer import BatchWorker
-from worker.contract import WorkerReport
-from worker.devices import choose_runtime
-from worker.engine import Engine
-from worker.errors import StartError, WorkerError
-from worker.metrics import WorkerMetrics
-from worker.pipeline import PicturePipeline
-from worker.report import Reporter
-from worker.runtimes import Runtime
+from worker.errors import WorkerError
+from worker.pool import CANNOT_START, plan_members, run_pool
 from worker.settings import WorkerSettings
 
 log = logging.getLogger("worker")
 
 
-def main() -> int:
-    """Runs a worker until SIGTERM or Ctrl-C. Returns the exit status."""
-    try:
-        settings = WorkerSettings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        sys.stderr.write(f"IMPASTO_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}.\n")
-        return 2
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Works until SIGTERM or Ctrl-C. Returns the exit status; 2 is for settings that cannot be used."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     logging.getLogger("rq").setLevel(logging.WARNING)
     try:
-        run(settings)
+        settings = WorkerSettings.load(parsed.devices, parsed.processes_per_device)
+        logging.getLogger().setLevel(settings.log_level.upper())
+        return _run(settings)
     except WorkerError as error:
         log.error("%s", error)
-        return 1
-    return 0
+        return CANNOT_START
 
 
-def run(settings: WorkerSettings) -> None:
-    """Loads the zoo, then works. Raises `StartError` or `ZooError`."""
-    runtime = choose_runtime(settings.runtime, settings.device, settings.precision, settings.threads)
-    catalog = ZooLoader(runtime).load(settings.zoo_dir)
-    if not catalog.styles and not catalog.upscalers:
-        raise StartError(f"The zoo {settings.zoo_dir} holds nothing that can be served: set IMPASTO_ZOO_DIR.")
-    metrics = _serve_metrics(settings, catalog)
-    name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    engine = Engine(round(settings.batch_megapixels * 1e6))
-    connection = connect(settings.redis_url)
-    with ThreadPoolExecutor(max(os.cpu_count() or 1, 2), "codec") as codec:
-        pipeline = PicturePipeline(catalog, engine, codec, metrics)
-        reporter = Reporter(connection, _report(name, runtime, catalog), catalog)
-        worker = BatchWorker(connection, pipeline, name, settings.max_batch)
-        worker.stop_on_signals()
-        reporter.start()
-        log.info("%s serves %d styles and %d upscalers.", runtime.device, len(catalog.styles), len(catalog.upscalers))
-        worker.run()
-        reporter.stop()
-
-
-def _report(name: str, runtime: Runtime, catalog: Catalog) -> WorkerReport:
-    return WorkerReport(
-        name=name,
-        device=runtime.device,
-        runtime=runtime.name,
-        styles=catalog.style_infos(),
-        upscalers=catalog.upscaler_infos(),
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m worker", description="Takes jobs from Redis and answers with pictures.")
+    parser.add_argument("--devices", help="cuda:0,cuda:1 or cpu; by default every GPU, else the CPU (IMPASTO_DEVICES)")
+    parser.add_argument(
+        "--processes-per-device", type=int, help="1 unless told otherwise (IMPASTO_PROCESSES_PER_DEVICE)"
     )
+    return parser
 
 
-def _serve_metrics(settings: WorkerSettings, catalog: Catalog) -> WorkerMetrics:
-    metrics = WorkerMetrics()
-    metrics.models.labels("stylize").set(len(catalog.styles))
-    metrics.models.labels("upscale").set(len(catalog.upscalers))
-    if settings.metrics_port:
-        try:
-            metrics.serve(settings.metrics_host, settings.metrics_port)
-        except OSError as error:
-            raise StartError(f"The metrics port {settings.metrics_port} cannot be used: {error.strerror}.") from error
-    return metrics
+def _run(settings: WorkerSettings) -> int:
+    members = plan_members(settings)
+    if len(members) > 1:
+        return run_pool(members, settings)
+    # Imported here alone: it loads PyTorch, which a pool's supervisor has no use for.
+    from worker.single import run
+
+    run(settings.model_copy(update={"devices": (members[0].device,)}))
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Reads the zoo's files and proves that they are whole."""
 
+import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 from models.card import CARD_FILE, CardError, ModelCard, Task
 from worker.arrays import Norms
@@ -15,6 +16,8 @@ from worker.errors import ZooError
 
 STYLE_VECTOR = "norm_P"
 """Name of the one tensor in a style's file."""
+LARGEST_STYLE = 16_000_000
+"""Bytes; a style takes some thousands."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Archive:
     """A network as the training exported it."""
 
     card: ModelCard
-    module: nn.Module
+    module: torch.jit.ScriptModule
 
 
 def read_archive(path: Path) -> Archive:
@@ -39,21 +42,41 @@ def read_archive(path: Path) -> Archive:
         card.verify({name: value.numpy().tobytes() for name, value in module.state_dict().items()})
     except (OSError, RuntimeError, ValueError) as error:
         raise ZooError(f"{path.name} is refused: {_first_line(error)}") from error
-    return Archive(card, module.eval())
+    # Large networks are stored in half precision, which a CPU would compute in too.
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return Archive(card, module.float().eval())
 
 
 def read_style(path: Path) -> tuple[ModelCard, Norms]:
     """A style's card and vector (P,), digest checked. Raises `ZooError`."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            card = ModelCard.from_json((file.metadata() or {}).get(CARD_FILE, ""))
-            norm_P: Norms = np.ascontiguousarray(file.get_tensor(STYLE_VECTOR))
+        content = _read_small(path)
+        tensors = load(content)
+        card = ModelCard.from_json(_metadata(content).get(CARD_FILE, ""))
+        if STYLE_VECTOR not in tensors:
+            raise CardError(f"it holds no tensor {STYLE_VECTOR}.")
+        norm_P: Norms = np.ascontiguousarray(tensors[STYLE_VECTOR])
         card.verify({STYLE_VECTOR: norm_P.tobytes()})
         if card.task is not Task.STYLE or norm_P.shape != (card.norm_size,) or norm_P.dtype != np.float32:
             raise CardError(f"it holds no style's vector but {card.task}, {norm_P.dtype} {norm_P.shape}.")
     except (OSError, SafetensorError, ValueError) as error:
         raise ZooError(f"{path.name} is refused: {_first_line(error)}") from error
     return card, norm_P
+
+
+def _read_small(path: Path) -> bytes:
+    """The whole file. Not mapped into memory: being cut short by a writer would then end this process (SIGBUS)."""
+    if path.stat().st_size > LARGEST_STYLE:
+        raise CardError(f"it is larger than any style ({LARGEST_STYLE // 1_000_000} MB).")
+    return path.read_bytes()
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What a whole safetensors file says of itself: JSON behind its length in eight bytes."""
+    length = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    return metadata
 
 
 def _first_line(error: Exception) -> str:

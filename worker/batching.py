@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,10 @@ class BatchKey:
         """Number of pixels of one picture."""
         return self.height * self.width
 
+    def most(self, budget_px: int, max_batch: int) -> int:
+        """How many such pictures make a batch: at most `budget_px` pixels in all, or a single picture."""
+        return max(min(budget_px // self.pixels, max_batch), 1)
+
 
 def plan_batches(keys: Sequence[BatchKey], budget_px: int) -> list[list[int]]:
     """Indices of `keys` in batches of equal keys, each at most `budget_px` pixels in all or a single picture.
@@ -28,8 +35,59 @@ def plan_batches(keys: Sequence[BatchKey], budget_px: int) -> list[list[int]]:
     open_batches: dict[BatchKey, list[int]] = {}
     for index, key in enumerate(keys):
         batch = open_batches.get(key)
-        if batch is None or (len(batch) + 1) * key.pixels > budget_px:
+        if batch is None or len(batch) == key.most(budget_px, len(keys)):
             batch = open_batches[key] = []
             batches.append(batch)
         batch.append(index)
     return batches
+
+
+@dataclass(frozen=True)
+class _Entry(Generic[T]):
+    key: BatchKey
+    item: T
+    at: float
+
+
+class Backlog(Generic[T]):
+    """Pictures that are ready for the device, oldest first. Not safe for threads."""
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry[T]] = []
+        self.px = 0
+        """Pixels of all of them."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def oldest_key(self) -> BatchKey:
+        """What the next batch is made of."""
+        return self._entries[0].key
+
+    @property
+    def oldest_at(self) -> float:
+        """When the picture came that has waited longest."""
+        return self._entries[0].at
+
+    def add(self, key: BatchKey, item: T, at: float) -> None:
+        """Takes in a picture that is ready at that moment."""
+        self._entries.append(_Entry(key, item, at))
+        self.px += key.pixels
+
+    def would_fill(self, budget_px: int, max_batch: int) -> bool:
+        """Whether the next batch can become no larger."""
+        key = self.oldest_key
+        return sum(entry.key == key for entry in self._entries) >= key.most(budget_px, max_batch)
+
+    def take(self, budget_px: int, max_batch: int) -> list[T]:
+        """The next batch: the oldest picture, and with it the oldest of the same key."""
+        key = self.oldest_key
+        most = key.most(budget_px, max_batch)
+        batch: list[_Entry[T]] = []
+        rest: list[_Entry[T]] = []
+        for entry in self._entries:
+            (batch if entry.key == key and len(batch) < most else rest).append(entry)
+        self._entries = rest
+        self.px -= len(batch) * key.pixels
+        return [entry.item for entry in batch]

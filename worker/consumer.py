@@ -1,25 +1,25 @@
 """The worker's side of the queue: takes jobs from RQ, several at a time, and closes each with its answer.
 
-The only file that touches RQ's internals. RQ's own workers run one job at a time; this one gives every job of a batch
-its own `Execution`, keeps them all alive from a thread, and closes each in one transaction that also holds the picture
-and the event the service waits for. So RQ's registries, retries and `rq info` stay right, and a job is answered
-exactly when it is closed.
+With `worker.lanes` the only file that touches RQ's internals. RQ's own workers run one job at a time; this one gives
+every job in hand its own `Execution`, keeps them all alive from a thread, and closes those that are answered together,
+in one transaction that also holds pictures, results and the events the service waits for. So RQ's registries, retries
+and `rq info` stay right, and a job is answered exactly when it is closed.
 """
 
 import logging
+import queue
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
 from typing import Any, TypeVar
 
 from redis import Redis
 from redis.client import Pipeline
-from rq import Queue, SimpleWorker
-from rq.exceptions import AbandonedJobError, DequeueTimeout
+from rq import SimpleWorker
+from rq.exceptions import AbandonedJobError
 from rq.executions import Execution
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
@@ -32,20 +32,23 @@ from rq.worker_registration import clean_worker_registry, register
 from worker.answers import Answer, write_answer
 from worker.connection import UNAVAILABLE, passing_over_redis_errors, retry_until_available
 from worker.contract import (
-    QUEUE,
     STYLIZE_TASK,
     UPSCALE_TASK,
     ErrorCode,
     Job,
     JobResult,
     JobStatus,
+    Lane,
     StyleJob,
     UpscaleJob,
-    input_key,
     recovery_lock_key,
+    started_channel,
 )
 from worker.errors import JobError
+from worker.lanes import Lanes
+from worker.metrics import WorkerMetrics
 from worker.pipeline import PicturePipeline, Request
+from worker.vitals import Pulse
 
 log = logging.getLogger(__name__)
 
@@ -57,31 +60,49 @@ LEASE_S = 6
 """Seconds without a sign of life after which other workers take a job over."""
 RECOVERY_S = 2
 """Seconds between two looks, by any worker of the pool, for jobs that died with their worker."""
-POP_TIMEOUT_S = 1
-"""Longest wait inside Redis for a job: how soon an idle worker sees that it should stop."""
-
-PUT_BACK = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) > 0 then redis.call('LPUSH', KEYS[2], ARGV[1]) end"
-"""Moves a job id from one list to the front of another, unless somebody else has done so."""
+STUCK_S = 4
+"""Seconds after which a job that was taken but not started, which takes milliseconds, is put back."""
+LOOK_S = 1
+"""Longest wait for a job or for room: how soon an idle worker sees that it should stop."""
+CLOSED_TOGETHER = 64
+CLOSED_BYTES = 8_000_000
+"""Most answers that are written in one transaction, and about how many bytes of pictures."""
 
 TASKS: dict[str, type[Job]] = {STYLIZE_TASK: StyleJob, UPSCALE_TASK: UpscaleJob}
 
 
-@dataclass
+@dataclass(frozen=True)
 class TakenJob:
     """A job that this worker has promised to close."""
 
     rq_job: RqJob
     execution: Execution
-    taken_at: float = field(default_factory=time.time)
-    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Closing:
+    """A job and what it is answered with; a job that cannot be read is answered to nobody."""
+
+    taken: TakenJob
+    job: Job | None
+    answer: Answer
 
 
 class BatchWorker(SimpleWorker):
     """Runs what waits in the queue in batches, in this process."""
 
-    def __init__(self, connection: Redis, pipeline: PicturePipeline, name: str, max_batch: int) -> None:
+    def __init__(
+        self,
+        connection: Redis,
+        pipeline: PicturePipeline,
+        name: str,
+        metrics: WorkerMetrics,
+        pulse: Pulse | None = None,
+    ) -> None:
+        """`pulse` beats as long as this worker keeps its jobs alive."""
+        self._lanes = Lanes(connection)
         super().__init__(
-            [Queue(QUEUE, connection=connection, serializer=JSONSerializer)],
+            self._lanes.queues,
             name=name,
             connection=connection,
             serializer=JSONSerializer,
@@ -89,12 +110,16 @@ class BatchWorker(SimpleWorker):
             exception_handlers=[self._answer_abandoned],
         )
         self._pipeline = pipeline
-        self._max_batch = max_batch
+        self._pulse = pulse or Pulse()
         self._stop = threading.Event()
         self._done = threading.Event()
-        self._stuck_since: dict[str, float] = {}
+        self._taking = threading.Lock()
         self._taken: dict[str, TakenJob] = {}
-        self._taken_lock = threading.Lock()
+        """By job id."""
+        self._taken_changed = threading.Condition()
+        self._closings: queue.SimpleQueue[Closing | None] = queue.SimpleQueue()
+        self._failure: BaseException | None = None
+        metrics.in_hand.set_function(lambda: len(self._taken))
 
     def stop_on_signals(self) -> None:
         """Takes SIGTERM and SIGINT as the wish to stop."""
@@ -102,21 +127,27 @@ class BatchWorker(SimpleWorker):
             signal.signal(number, self.request_stop)
 
     def run(self) -> None:
-        """Works until it is asked to stop; the jobs in hand are finished first."""
-        heart = threading.Thread(target=self._beat, name="heart", daemon=True)
+        """Works until it is asked to stop; the jobs in hand are finished first. Raises what is a fault of ours."""
         self._persist(self.register_birth)
-        heart.start()
-        while not self._stop.is_set():
-            try:
-                self._recover_lost_jobs()
-                self._run_batch(self._take())
-            except UNAVAILABLE as error:
-                log.warning("Redis cannot be used (%s); trying again until it can.", error)
-                self._persist(self._greet)
+        self._pipeline.start(self._finished)
+        heart, closer, bulk = (
+            threading.Thread(target=self._guarded, args=(target,), name=name, daemon=True)
+            for name, target in (("heart", self._beat), ("closer", self._close_answered), ("bulk", self._serve_bulk))
+        )
+        for thread in (heart, closer, bulk):
+            thread.start()
+        self._guarded(self._serve_interactive)
+        bulk.join()
+        self._wait_until_nothing_is_in_hand()
+        self._closings.put(None)
+        closer.join()
         self._done.set()
         heart.join()
         with passing_over_redis_errors():
             self.register_death()  # type: ignore[no-untyped-call]
+        if self._failure is not None:
+            raise self._failure
+        self._pipeline.stop()
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Signal handler: only sets a flag, because an exception between pop and start would lose a job."""
@@ -126,65 +157,90 @@ class BatchWorker(SimpleWorker):
         """RQ's own is the job timeout plus a minute, far too long for somebody who waits."""
         return LEASE_S
 
-    def _greet(self) -> None:
-        self.connection.ping()
-        log.info("Redis answers again.")
-
-    def _take(self) -> list[TakenJob]:
-        """Blocks for the first job, takes the rest without waiting, and starts them all in one round trip."""
+    def _guarded(self, target: Callable[[], None]) -> None:
+        """Runs a thread's work. A worker that lost one of its threads would keep jobs alive and never answer them."""
         try:
-            first = self._pop(POP_TIMEOUT_S)
-        except DequeueTimeout:
-            return []
-        jobs = [first] if first else []
-        while jobs and len(jobs) < self._max_batch:
-            following = self._pop(None)
-            if following is None:
-                break
-            jobs.append(following)
-        return self._start(jobs)
+            target()
+        except BaseException as error:
+            log.critical("A fault of ours ends this worker; its jobs go elsewhere.", exc_info=True)
+            self._failure = error
+            self._stop.set()
 
-    def _pop(self, timeout_s: int | None) -> RqJob | None:
-        found = Queue.dequeue_any(self.queues, timeout_s, connection=self.connection, serializer=JSONSerializer)
-        return found[0] if found else None
+    def _wait_until_nothing_is_in_hand(self) -> None:
+        with self._taken_changed:
+            while self._taken and self._find_failure() is None:
+                self._taken_changed.wait(LOOK_S)
 
-    def _start(self, jobs: Iterable[RqJob]) -> list[TakenJob]:
-        taken = []
+    def _find_failure(self) -> BaseException | None:
+        self._failure = self._failure or self._pipeline.failure
+        return self._failure
+
+    def _serve_interactive(self) -> None:
+        while not self._stop.is_set() and self._find_failure() is None:
+            self._serve(Lane.INTERACTIVE, self._recover_lost_jobs)
+
+    def _serve_bulk(self) -> None:
+        """Redis can wait for one list alone, so that an empty bulk lane needs somebody of its own who waits there."""
+        while not self._stop.is_set():
+            self._serve(Lane.BULK)
+
+    def _serve(self, lane: Lane, first: Callable[[], None] = lambda: None) -> None:
+        """Takes as many jobs as there is room for, of both lanes; while both are empty, waits for one of this lane."""
+        try:
+            first()
+            if not self._pipeline.wait_for_room(LOOK_S) or self._take_waiting():
+                return
+            arrived = self._lanes.wait(lane, LOOK_S)
+            with self._taking:
+                self._begin(arrived)
+        except UNAVAILABLE as error:
+            if lane is Lane.INTERACTIVE:
+                log.warning("Redis cannot be used (%s); trying again until it can.", error)
+            self._persist(self.connection.ping)
+            if lane is Lane.INTERACTIVE and not self._stop.is_set():
+                log.info("Redis answers again.")
+
+    def _take_waiting(self) -> bool:
+        """Takes what waits. Returns whether there was something, or no room for it any more."""
+        with self._taking:
+            room = self._pipeline.wait_for_room(0)
+            return not room or self._begin(self._lanes.take(room))
+
+    def _begin(self, job_ids: Sequence[str]) -> bool:
+        """Starts jobs in one round trip and sends them on their way. Returns whether there were any."""
+        if not job_ids:
+            return False
+        found = self._lanes.fetch(job_ids)
+        taken = self._start([job for job, _ in found])
+        requests = []
+        for job, content in found:
+            if job.id not in taken:
+                continue
+            try:
+                requests.append(Request(self._read(job), content))
+            except JobError as error:
+                self._closings.put(Closing(taken[job.id], None, Answer.failed(error)))
+        self._pipeline.submit(requests)
+        return True
+
+    def _start(self, jobs: Iterable[RqJob]) -> dict[str, TakenJob]:
+        taken = {}
         with self.connection.pipeline() as pipe:
             for job in jobs:
+                self._lanes.mark_started(job, pipe)
                 if job.get_status(refresh=False) == RqStatus.CANCELED:
-                    pipe.lrem(self.queues[0].intermediate_queue_key, 1, job.id)
                     continue
                 execution = Execution.create(job, LEASE_S, pipeline=pipe, worker_name=self.name)
                 job.prepare_for_execution(self.name, pipeline=pipe)
                 pipe.persist(job.key)
-                pipe.lrem(self.queues[0].intermediate_queue_key, 1, job.id)
-                taken.append(TakenJob(job, execution))
+                taken[job.id] = TakenJob(job, execution)
             if taken:
+                pipe.publish(started_channel(), " ".join(taken))
                 self.set_state(WorkerStatus.BUSY, pipeline=pipe)
             pipe.execute()
-        with self._taken_lock:
-            self._taken.update((job.execution.id, job) for job in taken)
+        with self._taken_changed:
+            self._taken |= taken
         return taken
-
-    def _run_batch(self, taken: list[TakenJob]) -> None:
-        if not taken:
-            return
-        keys = [input_key(job.rq_job.id) for job in taken]
-        inputs: Any = self._persist(lambda: self.connection.mget(keys))
-        if inputs is None:
-            self._forget(taken)
-            return
-        requests = []
-        for job, content in zip(taken, inputs, strict=True):
-            try:
-                requests.append(Request(self._read(job.rq_job), content, job.taken_at))
-            except JobError as error:
-                self._close(job, None, Answer.failed(error))
-        by_id = {job.rq_job.id: job for job in taken}
-        for request, answer in self._pipeline.run(requests):
-            self._close(by_id[request.job.id], request.job, answer)
-        self.set_state(WorkerStatus.IDLE)
 
     @staticmethod
     def _read(job: RqJob) -> Job:
@@ -194,48 +250,72 @@ class BatchWorker(SimpleWorker):
             log.exception("Job %s cannot be read.", job.id)
             raise JobError(ErrorCode.INTERNAL, "The job was written by another version of the service.") from error
 
-    def _close(self, taken: TakenJob, job: Job | None, answer: Answer) -> None:
-        """Writes the answer and RQ's bookkeeping in one transaction; Redis being away delays it."""
-        if not self._persist(lambda: self._close_once(taken, job, answer)):
-            log.warning("Job %s could not be closed; another worker will run it again.", taken.rq_job.id)
-        self._forget([taken])
+    def _finished(self, request: Request, answer: Answer) -> None:
+        taken = self._taken.get(request.job.id)
+        # None: the lease ran out while Redis was away, the job came back here, and its other run is answered already.
+        if taken is not None:
+            self._closings.put(Closing(taken, request.job, answer))
+
+    def _close_answered(self) -> None:
+        while closings := self._next_closings():
+            if not self._persist(lambda closings=closings: self._close(closings)):  # type: ignore[misc]
+                log.warning("%d jobs could not be closed; another worker will run them again.", len(closings))
+            self._forget(closings)
+
+    def _next_closings(self) -> list[Closing]:
+        """What is answered by now, at least one; none at the end."""
+        closings: list[Closing] = []
+        size = 0
+        while len(closings) < CLOSED_TOGETHER and size < CLOSED_BYTES:
+            try:
+                closing = self._closings.get(block=not closings)
+            except queue.Empty:
+                break
+            if closing is None:
+                break
+            closings.append(closing)
+            size += len(closing.answer.picture or b"")
+        return closings
 
     def _persist(self, call: Callable[[], T]) -> T | None:
         return retry_until_available(call, self._stop, LEASE_S)
 
-    def _forget(self, taken: Iterable[TakenJob]) -> None:
+    def _forget(self, closings: Iterable[Closing]) -> None:
         """Lets the leases of jobs run out: of closed ones, and of those that others should run again."""
-        with self._taken_lock:
-            for job in taken:
-                self._taken.pop(job.execution.id, None)
+        with self._taken_changed:
+            for closing in closings:
+                self._taken.pop(closing.taken.rq_job.id, None)
+            self._taken_changed.notify_all()
 
-    def _close_once(self, taken: TakenJob, job: Job | None, answer: Answer) -> bool:
-        rq_job = taken.rq_job
-        rq_job.ended_at = now()
+    def _close(self, closings: Sequence[Closing]) -> bool:
+        """Writes answers and RQ's bookkeeping in one transaction."""
         with self.connection.pipeline() as pipe:
-            if job is not None:
-                write_answer(pipe, job, answer)
-            if answer.result.status is JobStatus.FINISHED:
-                self._record_success(rq_job, taken.execution, pipe)
-            else:
-                self._record_failure(rq_job, taken.execution, answer.result, pipe)
-            self.cleanup_execution(rq_job, pipeline=pipe, execution=taken.execution)
+            for closing in closings:
+                self._close_one(closing, pipe)
+            self._count(closings, pipe)
+            if len(closings) == len(self._taken):
+                self.set_state(WorkerStatus.IDLE, pipeline=pipe)
             pipe.execute()
         return True
 
-    def _record_success(self, job: RqJob, execution: Execution, pipe: Pipeline) -> None:
-        result_ttl = job.get_result_ttl(self.default_result_ttl)
-        job._handle_success(result_ttl, pipeline=pipe, **self._execution_facts(job, execution))
-        job.cleanup(result_ttl, pipeline=pipe, remove_from_queue=False)
-        self.increment_successful_job_count(pipeline=pipe)
-        self.increment_total_working_time(_execution_time(job), pipe)
+    def _close_one(self, closing: Closing, pipe: Pipeline) -> None:
+        job, execution = closing.taken.rq_job, closing.taken.execution
+        job.ended_at = now()
+        if closing.job is not None:
+            write_answer(pipe, closing.job, closing.answer)
+        result = closing.answer.result
+        if result.status is JobStatus.FINISHED:
+            result_ttl = job.get_result_ttl(self.default_result_ttl)
+            job._handle_success(result_ttl, pipeline=pipe, **self._execution_facts(job, execution))
+            job.cleanup(result_ttl, pipeline=pipe, remove_from_queue=False)
+        else:
+            self._record_failure(job, execution, result, pipe)
+        self.cleanup_execution(job, pipeline=pipe, execution=execution)
 
     def _record_failure(self, job: RqJob, execution: Execution, result: JobResult, pipe: Pipeline) -> None:
         """A failure that the worker found out itself is final: the picture would fail again."""
         job.set_status(RqStatus.FAILED, pipeline=pipe)
         job._handle_failure(f"{result.error}: {result.detail}", pipe, **self._execution_facts(job, execution))
-        self.increment_failed_job_count(pipe)
-        self.increment_total_working_time(_execution_time(job), pipe)
 
     def _execution_facts(self, job: RqJob, execution: Execution) -> dict[str, Any]:
         return {
@@ -244,6 +324,14 @@ class BatchWorker(SimpleWorker):
             "execution_started_at": execution.created_at,
             "execution_ended_at": job.ended_at,
         }
+
+    def _count(self, closings: Sequence[Closing], pipe: Pipeline) -> None:
+        """What RQ's own methods do job by job: how many jobs this worker ran, and for how long."""
+        succeeded = sum(closing.answer.result.status is JobStatus.FINISHED for closing in closings)
+        pipe.hincrby(self.key, "successful_job_count", succeeded)
+        pipe.hincrby(self.key, "failed_job_count", len(closings) - succeeded)
+        working_time = sum((_execution_time(closing.taken.rq_job) for closing in closings), timedelta())
+        self.increment_total_working_time(working_time, pipe)
 
     def _answer_abandoned(self, rq_job: RqJob, error_type: type[BaseException], *_: object) -> bool:
         """RQ calls this for a job whose worker died. Without a retry left its client is told."""
@@ -261,27 +349,20 @@ class BatchWorker(SimpleWorker):
         """
         if not self.connection.set(recovery_lock_key(), self.name, nx=True, ex=RECOVERY_S):
             return
-        queue = self.queues[0]
-        clean_registries(queue, self._exc_handlers)
-        clean_worker_registry(queue)
-        self._return_stuck_jobs(queue)
-
-    def _return_stuck_jobs(self, queue: Queue) -> None:
-        """Puts back what a worker popped and died before starting."""
-        waiting = {job_id: self._stuck_since.get(job_id, time.monotonic()) for job_id in _popped_jobs(queue)}
-        for job_id, since in waiting.items():
-            if time.monotonic() - since > LEASE_S:
-                self.connection.eval(PUT_BACK, 2, queue.intermediate_queue_key, queue.key, job_id)
-        self._stuck_since = waiting
+        for each in self._lanes.queues:
+            clean_registries(each, self._exc_handlers)
+        clean_worker_registry(self._lanes.queues[0])
+        self._lanes.put_back_stuck(STUCK_S)
 
     def _beat(self) -> None:
         """Keeps this worker and the jobs in hand alive in RQ's eyes."""
         while not self._done.wait(BEAT_S):
+            self._pulse.beat()
             with passing_over_redis_errors():
                 self._beat_once()
 
     def _beat_once(self) -> None:
-        with self._taken_lock:
+        with self._taken_changed:
             taken = list(self._taken.values())
         with self.connection.pipeline() as pipe:
             self.heartbeat(pipeline=pipe)
@@ -298,9 +379,3 @@ class BatchWorker(SimpleWorker):
 def _execution_time(job: RqJob) -> timedelta:
     """How long a job ran that has started and ended."""
     return job.ended_at - job.started_at if job.ended_at and job.started_at else timedelta()
-
-
-def _popped_jobs(queue: Queue) -> list[str]:
-    """Jobs between pop and start, where they are for some milliseconds unless their worker died."""
-    job_ids: list[str] = queue.intermediate_queue.get_job_ids()
-    return job_ids

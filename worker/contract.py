@@ -1,13 +1,16 @@
 """What the service and the workers agree on: jobs, results, events, and every Redis key. Standard library only."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
 QUEUE = "impasto"
-"""Name of the RQ queue."""
+"""Name of the RQ queue of jobs that somebody waits for."""
+BULK_QUEUE = "impasto-bulk"
+"""Name of the RQ queue of jobs that are asked for with `Prefer: respond-async`."""
 
 STYLIZE_TASK = "impasto.stylize"
 UPSCALE_TASK = "impasto.upscale"
@@ -20,6 +23,8 @@ WORKER_TTL_S = 15
 
 MIN_SIDE = 16
 """Shortest side in px that the networks take."""
+MAX_BLENDED = 16
+"""Styles that one picture may blend."""
 
 
 class PictureFormat(StrEnum):
@@ -34,6 +39,35 @@ class PictureFormat(StrEnum):
     def media_type(self) -> str:
         """The format's media type, as in `Content-Type`."""
         return f"image/{self.value}"
+
+    @property
+    def ending(self) -> str:
+        """What the names of its files end in, with the dot."""
+        return ".jpg" if self is PictureFormat.JPEG else f".{self.value}"
+
+    @property
+    def default_quality(self) -> int:
+        """1 to 100, where nobody asks for another. PNG loses nothing at any."""
+        return {PictureFormat.JPEG: 90, PictureFormat.WEBP: 85, PictureFormat.AVIF: 70}.get(self, 100)
+
+    @property
+    def max_side(self) -> int | None:
+        """Longest side in px that its files can hold, if there is a limit."""
+        return {PictureFormat.JPEG: 65535, PictureFormat.WEBP: 16383, PictureFormat.AVIF: 65535}.get(self)
+
+
+class Lane(StrEnum):
+    """Which of the queues a job waits in."""
+
+    INTERACTIVE = "interactive"
+    """Somebody waits for the answer."""
+    BULK = "bulk"
+    """The answer is fetched later."""
+
+    @property
+    def queue(self) -> str:
+        """Name of the lane's RQ queue."""
+        return BULK_QUEUE if self is Lane.BULK else QUEUE
 
 
 class JobStatus(StrEnum):
@@ -117,6 +151,37 @@ class UpscaleJob(Job):
     """Enlarge a picture."""
 
     factor: int
+
+
+def parse_blend(text: str) -> dict[str, float]:
+    """Reads the styles of a picture: `candy`, or a blend such as `candy:0.7,wave:0.3`.
+
+    Weights are normalised to sum 1; a style without one weighs 1; one that weighs 0 is left out.
+    Raises `ValueError` with a sentence.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, weight = _parse_weight(part)
+        weights[name] = weights.get(name, 0.0) + weight
+    if len(weights) > MAX_BLENDED:
+        raise ValueError(f"at most {MAX_BLENDED} styles can be blended")
+    total = sum(weights.values())
+    if not 0 < total < math.inf:
+        raise ValueError("the weights must sum to more than 0")
+    return {name: weight / total for name, weight in weights.items() if weight > 0}
+
+
+def _parse_weight(part: str) -> tuple[str, float]:
+    name, colon, number = (piece.strip() for piece in part.partition(":"))
+    if not name:
+        raise ValueError("write a style as `candy`, or a blend as `candy:0.7,wave:0.3`")
+    try:
+        weight = float(number) if colon else 1.0
+    except ValueError:
+        raise ValueError(f"the weight {number[:32]!r} of {name[:64]!r} is not a number") from None
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"the weight of {name[:64]!r} must be 0 or more")
+    return name, weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,9 +277,59 @@ def events_channel(service_id: str) -> str:
     return f"impasto:events:{service_id}"
 
 
+def started_channel() -> str:
+    """Channel: ids of jobs that a worker has begun, separated by spaces, one message for each batch."""
+    return "impasto:started"
+
+
+def held_key() -> str:
+    """Hash: bytes that each job's upload and picture take up in Redis, by its id."""
+    return "impasto:held"
+
+
+def held_bytes_key() -> str:
+    """String: sum of the values under `held_key`."""
+    return "impasto:held:bytes"
+
+
+def weighed_key() -> str:
+    """String: exists for a second after everything under `held_key` was measured anew."""
+    return "impasto:held:weighed"
+
+
+def admitted_key() -> str:
+    """String: number of jobs ever taken into the queues."""
+    return "impasto:admitted"
+
+
+def rate_key(client: str) -> str:
+    """String: when a client's allowance will be full again, in microseconds since the epoch. Expires then."""
+    return f"impasto:rate:{client}"
+
+
+def cache_key(tag: str) -> str:
+    """Hash like that under `output_key`, of a picture that may be asked for again. Expires."""
+    return f"impasto:cache:{tag}"
+
+
+def cached_key() -> str:
+    """Sorted set: `TAG:BYTES` of the pictures under `cache_key`, by the time at which they expire."""
+    return "impasto:cached"
+
+
+def cached_bytes_key() -> str:
+    """String: sum of the bytes named under `cached_key`."""
+    return "impasto:cached:bytes"
+
+
 def workers_key() -> str:
     """Sorted set: names of workers by the time of their last report."""
     return "impasto:workers"
+
+
+def stuck_key(lane: Lane) -> str:
+    """Sorted set: ids in the lane's intermediate list, by when they were first seen there (s since the epoch)."""
+    return f"impasto:stuck:{lane}"
 
 
 def recovery_lock_key() -> str:

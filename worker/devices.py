@@ -12,8 +12,7 @@ def choose_runtime(runtime: str, device: str, precision: str, threads: int) -> R
     """The runtime for the settings of those names. Raises `StartError` for what this machine cannot do."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device != "cpu" and not torch.cuda.is_available():
-        raise StartError(f"IMPASTO_DEVICE is {device}, but PyTorch sees no GPU here: set it to cpu or auto.")
+    _check_gpu(device)
     has_openvino = importlib.util.find_spec("openvino") is not None
     if runtime == "openvino" and (device != "cpu" or not has_openvino):
         raise StartError("IMPASTO_RUNTIME is openvino, which needs the package openvino and a CPU: set it to auto.")
@@ -30,3 +29,13 @@ def choose_runtime(runtime: str, device: str, precision: str, threads: int) -> R
         return TorchScriptRuntime(device, precision)
     except ValueError as error:
         raise StartError(f"IMPASTO_PRECISION: {error}") from error
+
+
+def _check_gpu(device: str) -> None:
+    if device == "cpu":
+        return
+    if not torch.cuda.is_available():
+        raise StartError(f"IMPASTO_DEVICES names {device}, but PyTorch sees no GPU here: set it to cpu or auto.")
+    count = torch.cuda.device_count()
+    if (torch.device(device).index or 0) >= count:
+        raise StartError(f"IMPASTO_DEVICES names {device}, but there are only cuda:0 to cuda:{count - 1}.")

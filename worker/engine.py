@@ -1,24 +1,33 @@
 """Runs pictures through networks on one device, in batches that fit."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from worker.arrays import Norms, Pixels
 from worker.batching import BatchKey, plan_batches
+from worker.careful import CarefulNetwork
 from worker.catalog import LoadedTrunk, LoadedUpscaler
 from worker.contract import ErrorCode
+from worker.enlarging import UPSCALE_TILE, enlarge_in_tiles, tiled_size
 from worker.errors import JobError
-from worker.tiles import plan_tiles
+from worker.large_pictures import LargePainting, can_paint_in_tiles
+from worker.limits import SIDE, Limits, is_out_of_memory
+from worker.runtimes.methods import Method
 
 log = logging.getLogger(__name__)
 
-UPSCALE_TILE = 256
-"""Side in px of the low-resolution tiles of pictures larger than that."""
-UPSCALE_OVERLAP = 16
-"""Px on each side of a tile that are thrown away; more than the receptive field's radius of the compact upscaler."""
+WHOLE_PX = 4_000_000
+"""Pixels of a photo up to which it is painted in one piece, unless told otherwise."""
+LEAST_TILE_PX = 128 * 128
+"""Pixels of the smallest tile that is tried when memory runs out."""
+MEASURING_S = 2.0
+"""Seconds that it may take in all to find the best batches."""
+
+Reason = Literal["half_batch", "tiles", "float32"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,11 @@ class PaintTask:
     pixels_HWC: Pixels
     trunk: LoadedTrunk
     norm_P: Norms
+
+    @property
+    def model(self) -> LoadedTrunk:
+        """What computes it."""
+        return self.trunk
 
     @property
     def key(self) -> BatchKey:
@@ -44,66 +58,146 @@ class EnlargeTask:
     upscaler: LoadedUpscaler
 
     @property
+    def model(self) -> LoadedUpscaler:
+        """What computes it."""
+        return self.upscaler
+
+    @property
+    def overlap(self) -> int | None:
+        """Px that the tiles of this picture share with their neighbours; none if it has to go in one piece."""
+        return self.upscaler.network.reach(Method.FORWARD)
+
+    @property
     def key(self) -> BatchKey:
-        """What it may be batched with."""
+        """What it may be batched with: pictures that are cut into equal tiles. Its pixels are those of all tiles."""
         height, width, _ = self.pixels_HWC.shape
+        if self.overlap is not None:
+            height, width = tiled_size(height, width, UPSCALE_TILE, self.overlap)
         return BatchKey(self.upscaler.card.digest, height, width)
 
 
 EngineTask = PaintTask | EnlargeTask
 
 
-class Engine:
-    """Turns tasks into pictures; a task that fails fails alone."""
+def tell_nobody(reason: Reason) -> None:
+    """For those who do not count retries."""
 
-    def __init__(self, budget_px: int) -> None:
-        """`budget_px`: pixels that go to the device at once."""
-        self._budget_px = budget_px
+
+class Engine:
+    """Turns tasks into pictures; a task that fails fails alone.
+
+    If memory runs out, half the batch is tried, then smaller tiles, which is remembered; then the picture is too large.
+    """
+
+    def __init__(
+        self, batch_px: int | None, whole_px: int = WHOLE_PX, report: Callable[[Reason], None] = tell_nobody
+    ) -> None:
+        """`batch_px`: pixels that go to the device at once, none to measure what is best (`measure`).
+
+        `whole_px`: pixels up to which a photo is painted in one piece. `report` is told of each retry.
+        """
+        self._limits = Limits(batch_px, whole_px)
+        self._report = report
+
+    def measure(self, models: Iterable[LoadedTrunk | LoadedUpscaler]) -> None:
+        """Finds the best batch of each model, unless it was given; takes `MEASURING_S` in all."""
+        models = list(models)
+        for model in models:
+            self._limits.measure(model.card.digest, _trial(model), MEASURING_S / len(models))
+            log.info("%s: %.2f megapixels at once.", model.card.name, self._limits.batch_px(model.card.digest) / 1e6)
 
     def plan(self, tasks: Sequence[EngineTask]) -> list[list[int]]:
         """Indices of tasks in the batches in which `run` should get them, oldest first."""
-        return plan_batches([task.key for task in tasks], self._budget_px)
+        keys = [task.key for task in tasks]
+        return plan_batches(keys, min((self.budget_px(key) for key in keys), default=0))
+
+    @property
+    def starting_budget_px(self) -> int:
+        """Pixels that should go to the device at once as long as nothing is known of the pictures to come."""
+        return self._limits.least_batch_px
+
+    def budget_px(self, key: BatchKey) -> int:
+        """Pixels of pictures with that key that should go to the device at once."""
+        return self._limits.batch_px(key.network)
 
     def run(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         """Results of tasks with equal keys, in their order. If the batch fails its halves are tried, then each task."""
         try:
-            return self._run_batch(tasks)
+            return self._compute(tasks)
         except Exception as error:
-            if len(tasks) == 1:
-                log.exception("A picture of %s cannot be computed.", tasks[0].key)
-                return [_describe(error)]
-            half = len(tasks) // 2
-            return self.run(tasks[:half]) + self.run(tasks[half:])
+            if not is_out_of_memory(error):
+                log.exception("A batch of %d for %s cannot be computed.", len(tasks), tasks[0].key)
+            # Its frames hold the memory that the next try needs.
+            failure = error.with_traceback(None)
+        return self._retry(tasks, failure)
 
-    def _run_batch(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
+    def _retry(self, tasks: Sequence[EngineTask], failure: Exception) -> list[Pixels | JobError]:
+        out_of_memory = is_out_of_memory(failure)
+        key, network = tasks[0].key, tasks[0].model.network
+        if out_of_memory:
+            network.free_memory()
+        if len(tasks) == 1:
+            return [self._retry_in_tiles(tasks[0]) if out_of_memory else _cannot_compute()]
+        if out_of_memory:
+            self._limits.halve_batch(key.network, len(tasks) * key.pixels)
+        self._report("half_batch")
+        half = len(tasks) // 2
+        return self.run(tasks[:half]) + self.run(tasks[half:])
+
+    def _retry_in_tiles(self, task: EngineTask) -> Pixels | JobError:
+        height, width, _ = task.pixels_HWC.shape
+        tile_px = min(self._tile_px(task), height * width)
+        if not self._has_tiles(task) or tile_px < 4 * LEAST_TILE_PX:
+            return JobError(
+                ErrorCode.TOO_LARGE, "The picture does not fit into the device's memory: send a smaller one."
+            )
+        self._report("tiles")
+        self._limits.limit_tile(task.key.network, tile_px // 4)
+        return self.run([task])[0]
+
+    def _compute(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         first = tasks[0]
-        if isinstance(first, PaintTask):
-            paintings = [task for task in tasks if isinstance(task, PaintTask)]
-            pixels_BHWC = np.stack([task.pixels_HWC for task in paintings])
-            norm_BP = np.stack([task.norm_P for task in paintings])
-            return list(first.trunk.network.paint(pixels_BHWC, norm_BP))
-        return [enlarge_in_tiles(task.pixels_HWC, first.upscaler) for task in tasks]
+        tile_px = self._tile_px(first)
+        if isinstance(first, EnlargeTask):
+            return [*self._enlarge(first, [task.pixels_HWC for task in tasks], tile_px)]
+        paintings = [task for task in tasks if isinstance(task, PaintTask)]
+        network = self._careful(first)
+        if first.key.pixels > tile_px and self._has_tiles(first):
+            return [LargePainting(task.pixels_HWC, network, task.norm_P, tile_px).paint() for task in paintings]
+        pixels_BHWC = np.stack([task.pixels_HWC for task in paintings])
+        return [*network.paint(pixels_BHWC, np.stack([task.norm_P for task in paintings]))]
+
+    def _enlarge(self, first: EnlargeTask, photos: Sequence[Pixels], tile_px: int) -> list[Pixels]:
+        network = self._careful(first)
+        if first.overlap is None:
+            return network.enlarge(np.stack(photos))
+        batch_px = self.budget_px(first.key)
+        return enlarge_in_tiles(photos, network, first.upscaler.factor, first.overlap, tile_px, batch_px)
+
+    def _tile_px(self, task: EngineTask) -> int:
+        at_first = UPSCALE_TILE * UPSCALE_TILE if isinstance(task, EnlargeTask) else None
+        return self._limits.tile_px(task.key.network, at_first)
+
+    def _has_tiles(self, task: EngineTask) -> bool:
+        return task.overlap is not None if isinstance(task, EnlargeTask) else can_paint_in_tiles(self._careful(task))
+
+    def _careful(self, task: EngineTask) -> CarefulNetwork:
+        return CarefulNetwork(task.model.network, lambda: self._report("float32"))
 
 
-def enlarge_in_tiles(pixels_HWC: Pixels, upscaler: LoadedUpscaler) -> Pixels:
-    """A picture (H, W, 3) enlarged to (H * factor, W * factor, 3), in memory that grows only with the result."""
-    height, width, _ = pixels_HWC.shape
-    factor = upscaler.factor
-    enlarged_HWC = np.empty((height * factor, width * factor, 3), np.uint8)
-    for rows, columns in plan_tiles(height, width, UPSCALE_TILE, UPSCALE_OVERLAP):
-        tile_BHWC = pixels_HWC[None, rows.start : rows.stop, columns.start : columns.stop]
-        tile_HWC = upscaler.network.enlarge(tile_BHWC)[0]
-        enlarged_HWC[
-            rows.keep_start * factor : rows.keep_stop * factor,
-            columns.keep_start * factor : columns.keep_stop * factor,
-        ] = tile_HWC[
-            (rows.keep_start - rows.start) * factor : (rows.keep_stop - rows.start) * factor,
-            (columns.keep_start - columns.start) * factor : (columns.keep_stop - columns.start) * factor,
-        ]
-    return enlarged_HWC
+def _trial(model: LoadedTrunk | LoadedUpscaler) -> Callable[[int], object]:
+    """Computes pictures of noise, as many as it is told."""
+    noise_HWC = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    norm_P = np.ones(model.card.norm_size or 0, np.float32)
+
+    def run(pictures: int) -> object:
+        pixels_BHWC = np.stack([noise_HWC] * pictures)
+        if isinstance(model, LoadedUpscaler):
+            return model.network.enlarge(pixels_BHWC)
+        return model.network.paint(pixels_BHWC, np.stack([norm_P] * pictures))
+
+    return run
 
 
-def _describe(error: Exception) -> JobError:
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return JobError(ErrorCode.TOO_LARGE, "The picture does not fit into the device's memory: send a smaller one.")
+def _cannot_compute() -> JobError:
     return JobError(ErrorCode.INTERNAL, "The picture could not be computed; the worker's log says why.")

@@ -1,14 +1,21 @@
-"""A batch of requests from file bytes to file bytes: decode, compute, encode."""
+"""Requests on their way from file bytes to file bytes: decoded, computed and encoded side by side.
+
+While the device computes one batch, threads encode the one before and decode the one after it. The device never waits
+for a batch to fill: what is ready when it becomes free goes together.
+"""
 
 import logging
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from worker.answers import Answer
 from worker.arrays import Pixels
-from worker.catalog import Catalog
+from worker.batching import Backlog
+from worker.catalog import Models
 from worker.codec import Picture, decode, encode
 from worker.compose import keep_color, mix, with_alpha_of
 from worker.contract import ErrorCode, Job, JobResult, JobStatus, StyleJob, UpscaleJob
@@ -18,6 +25,13 @@ from worker.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
+MOST_WAITING = 64
+"""Jobs that lie in a worker undecoded at the most: they might as well wait where other workers see them."""
+AHEAD = 2
+"""Batches' worth of pictures that are decoded ahead of the device, and that wait behind it to be encoded."""
+FORGETTING = 0.2
+"""Weight of the latest picture in the mean size that is expected of the next."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -26,8 +40,6 @@ class Request:
     job: Job
     content: bytes | None
     """None if it expired before a worker came to it."""
-    taken_at: float
-    """Seconds since the epoch."""
 
 
 @dataclass
@@ -40,39 +52,107 @@ class _Work:
     model: str
     timings_ms: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def px(self) -> int:
+        """Pixels of the photo."""
+        return self.task.key.pixels
+
+
+Answered = Callable[[Request, Answer], None]
+"""Told of each answer, from any thread."""
+
 
 class PicturePipeline:
     """Answers requests; whatever is wrong with one of them is that one's answer."""
 
-    def __init__(self, catalog: Catalog, engine: Engine, codec: ThreadPoolExecutor, metrics: WorkerMetrics) -> None:
-        self.catalog = catalog
+    def __init__(
+        self,
+        catalog: Models,
+        engine: Engine,
+        codec: ThreadPoolExecutor,
+        metrics: WorkerMetrics,
+        max_batch: int,
+        max_delay_s: float = 0.0,
+    ) -> None:
+        """`max_batch`: most pictures of a batch; `max_delay_s`: how long a free device waits for one to fill."""
+        self._catalog = catalog
         self._engine = engine
         self._codec = codec
         self._metrics = metrics
+        self._max_batch = max_batch
+        self._max_delay_s = max_delay_s
+        self._changed = threading.Condition()
+        """Guards all that follows."""
+        self._waiting: deque[Request] = deque()
+        self._decoding = 0
+        self._ready: Backlog[_Work] = Backlog()
+        self._encoding: dict[int, int] = {}
+        """Pixels by picture: `id` of its work."""
+        self._batch_px = engine.starting_budget_px
+        self._mean_px = float(self._batch_px)
+        self._busy_since: float | None = None
+        self._stopping = False
+        self._answered: Answered = lambda request, answer: None
+        self._device = threading.Thread(target=self._run_device, name="device", daemon=True)
+        self.failure: BaseException | None = None
+        """What ended the device's thread, if a fault of ours did."""
 
-    def run(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Answer]]:
-        """Each request with its answer, as soon as its batch is done."""
-        works: list[_Work] = []
-        prepared = self._codec.map(self._prepare, requests)
-        for request, work in zip(requests, prepared, strict=True):
-            if isinstance(work, _Work):
-                works.append(work)
-            else:
-                yield self._count(request, Answer.failed(work))
-        for batch in self._engine.plan([work.task for work in works]):
-            yield from self._run_batch([works[index] for index in batch])
+    def start(self, answered: Answered) -> None:
+        """From now on takes requests."""
+        self._answered = answered
+        self._device.start()
 
-    def _run_batch(self, works: Sequence[_Work]) -> Iterator[tuple[Request, Answer]]:
-        started = time.perf_counter()
-        outcomes = self._engine.run([work.task for work in works])
-        infer_ms = (time.perf_counter() - started) * 1000
-        self._metrics.batch.observe(len(works))
-        for work in works:
-            work.timings_ms["infer"] = infer_ms
-        for work, answer in zip(works, self._codec.map(self._finish, works, outcomes), strict=True):
-            yield self._count(work.request, answer)
+    def stop(self) -> None:
+        """Ends the device's thread, once it has computed what is ready. To be called when nothing is in hand."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._device.join()
 
-    def _prepare(self, request: Request) -> _Work | JobError:
+    def device_busy_since(self) -> float | None:
+        """When the batch began that the device computes, in seconds of `time.monotonic`; none while it is idle."""
+        return self._busy_since
+
+    def wait_for_room(self, timeout_s: float) -> int:
+        """How many more jobs can be taken, as soon as there is room for one; 0 if there is none in that time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._room() > 0, timeout_s)
+            return self._room()
+
+    def submit(self, requests: Iterable[Request]) -> None:
+        """Takes requests. Each is answered once, sooner or later."""
+        with self._changed:
+            self._waiting.extend(requests)
+            self._decode_ahead()
+
+    def _room(self) -> int:
+        waiting = len(self._waiting) + self._decoding
+        free_px = AHEAD * self._batch_px - self._ready.px - waiting * self._mean_px
+        if free_px <= 0:
+            return 0
+        return min(int(free_px / self._mean_px) + 1, MOST_WAITING - waiting)
+
+    def _decode_ahead(self) -> None:
+        """Sends to the decoders what is worth being ready; what they hold is not known before it is decoded."""
+        limit_px = AHEAD * self._batch_px
+        while self._waiting and self._ready.px + self._decoding * self._mean_px < limit_px:
+            self._decoding += 1
+            self._codec.submit(self._prepare, self._waiting.popleft())
+
+    def _prepare(self, request: Request) -> None:
+        """In a thread of the codec."""
+        outcome = self._try_decoding(request)
+        with self._changed:
+            self._decoding -= 1
+            if isinstance(outcome, _Work):
+                self._mean_px += FORGETTING * (outcome.px - self._mean_px)
+                self._ready.add(outcome.task.key, outcome, time.monotonic())
+            self._decode_ahead()
+            self._changed.notify_all()
+        if isinstance(outcome, JobError):
+            self._answer(request, Answer.failed(outcome))
+
+    def _try_decoding(self, request: Request) -> _Work | JobError:
         try:
             return self._decode(request)
         except JobError as error:
@@ -85,31 +165,102 @@ class PicturePipeline:
         job = request.job
         if request.content is None:
             raise JobError(ErrorCode.INPUT_LOST, "The upload expired before a worker came to it: send it again.")
-        if time.time() > job.deadline:
-            raise JobError(ErrorCode.DEADLINE, "No worker came to the picture in time: try again later.")
+        _check_deadline(job)
         started = time.perf_counter()
         photo = decode(request.content, job.size if isinstance(job, StyleJob) else None)
         task, model = self._plan(job, photo.pixels_HWC)
-        timings_ms = {
-            "queue": max(request.taken_at - job.submitted_at, 0.0) * 1000,
-            "decode": (time.perf_counter() - started) * 1000,
-        }
-        return _Work(request, photo, task, model, timings_ms)
+        return _Work(request, photo, task, model, {"decode": (time.perf_counter() - started) * 1000})
 
     def _plan(self, job: Job, pixels_HWC: Pixels) -> tuple[EngineTask, str]:
         if isinstance(job, StyleJob):
-            trunk, norm_P, digest = self.catalog.blend(job)
+            trunk, norm_P, digest = self._catalog.blend(job)
             return PaintTask(pixels_HWC, trunk, norm_P), digest
         if isinstance(job, UpscaleJob):
-            upscaler = self.catalog.upscaler(job.factor)
+            upscaler = self._catalog.upscaler(job.factor)
             return EnlargeTask(pixels_HWC, upscaler), upscaler.card.digest
         raise TypeError(f"There is no task for a {type(job).__name__}.")
 
-    def _finish(self, work: _Work, outcome: Pixels | JobError) -> Answer:
-        if isinstance(outcome, JobError):
-            return Answer.failed(outcome)
+    def _run_device(self) -> None:
         try:
-            return self._encode(work, outcome)
+            while works := self._next_batch():
+                self._run_batch(works)
+        except BaseException as error:
+            log.critical("The device's thread fails.", exc_info=True)
+            self.failure = error
+
+    def _next_batch(self) -> list[_Work]:
+        """What goes to the device next; waits for it. Empty at the end."""
+        with self._changed:
+            while not self._stopping or self._ready:
+                if self._ready and not self._is_behind():
+                    delay_s = self._delay_s()
+                    if delay_s <= 0:
+                        return self._take_batch()
+                    self._changed.wait(delay_s)
+                else:
+                    self._changed.wait()
+        return []
+
+    def _is_behind(self) -> bool:
+        """Whether so much waits to be encoded that more would only fill the memory."""
+        return len(self._encoding) > 1 and sum(self._encoding.values()) > AHEAD * self._batch_px
+
+    def _delay_s(self) -> float:
+        """How long the batch may still wait for others."""
+        if not self._max_delay_s or self._stopping or self._ready.would_fill(self._budget_px(), self._max_batch):
+            return 0.0
+        return self._ready.oldest_at + self._max_delay_s - time.monotonic()
+
+    def _budget_px(self) -> int:
+        self._batch_px = self._engine.budget_px(self._ready.oldest_key)
+        return self._batch_px
+
+    def _take_batch(self) -> list[_Work]:
+        works = self._ready.take(self._budget_px(), self._max_batch)
+        self._decode_ahead()
+        self._changed.notify_all()
+        return works
+
+    def _run_batch(self, works: Sequence[_Work]) -> None:
+        works = self._drop_late(works)
+        if not works:
+            return
+        begun_at, started, self._busy_since = time.time(), time.perf_counter(), time.monotonic()
+        outcomes = self._engine.run([work.task for work in works])
+        self._busy_since = None
+        infer_s = time.perf_counter() - started
+        self._metrics.batch.observe(len(works))
+        self._metrics.busy.inc(infer_s)
+        with self._changed:
+            self._encoding |= {id(work): work.px for work in works}
+        for work, outcome in zip(works, outcomes, strict=True):
+            waited_ms = (begun_at - work.request.job.submitted_at) * 1000 - work.timings_ms["decode"]
+            work.timings_ms |= {"queue": max(waited_ms, 0.0), "infer": infer_s * 1000}
+            self._codec.submit(self._finish, work, outcome)
+
+    def _drop_late(self, works: Sequence[_Work]) -> list[_Work]:
+        """Those whose callers still wait."""
+        kept = []
+        for work in works:
+            try:
+                _check_deadline(work.request.job)
+                kept.append(work)
+            except JobError as error:
+                self._answer(work.request, Answer.failed(error))
+        return kept
+
+    def _finish(self, work: _Work, outcome: Pixels | JobError) -> None:
+        """In a thread of the codec."""
+        answer = Answer.failed(outcome) if isinstance(outcome, JobError) else self._try_encoding(work, outcome)
+        with self._changed:
+            del self._encoding[id(work)]
+            self._changed.notify_all()
+        self._answer(work.request, answer)
+
+    @classmethod
+    def _try_encoding(cls, work: _Work, pixels_HWC: Pixels) -> Answer:
+        try:
+            return cls._encode(work, pixels_HWC)
         except Exception:
             log.exception("Job %s could not be encoded.", work.request.job.id)
             return Answer.failed(JobError(ErrorCode.INTERNAL, "The result could not be written as a file."))
@@ -136,9 +287,14 @@ class PicturePipeline:
             content,
         )
 
-    def _count(self, request: Request, answer: Answer) -> tuple[Request, Answer]:
+    def _answer(self, request: Request, answer: Answer) -> None:
         task = "stylize" if isinstance(request.job, StyleJob) else "upscale"
         self._metrics.jobs.labels(task, answer.result.error or answer.result.status).inc()
         for stage, value_ms in answer.result.timings_ms.items():
             self._metrics.stages.labels(stage).observe(value_ms / 1000)
-        return request, answer
+        self._answered(request, answer)
+
+
+def _check_deadline(job: Job) -> None:
+    if time.time() > job.deadline:
+        raise JobError(ErrorCode.DEADLINE, "No worker came to the picture in time: try again later.")

@@ -2,8 +2,11 @@
 
 import threading
 import time
+from collections.abc import Mapping, Set
+from dataclasses import replace
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from worker.catalog import Catalog
 from worker.connection import passing_over_redis_errors
@@ -13,22 +16,42 @@ PREVIEW_TTL_S = 3600
 
 
 class Reporter:
-    """Reports every `HEARTBEAT_S` seconds from a thread."""
+    """Reports from a thread, every `HEARTBEAT_S` seconds and whenever what is served changes."""
 
-    def __init__(self, connection: Redis, report: WorkerReport, catalog: Catalog) -> None:
+    def __init__(self, connection: Redis, report: WorkerReport) -> None:
+        """`report`: who the worker is."""
         self._connection = connection
         self._report = report
-        self._catalog = catalog
-        self._stop = threading.Event()
+        self._previews: dict[str, bytes] = {}
+        """By key."""
+        self._outdated: set[str] = set()
+        """Keys of previews that Redis may have and that must be written again or removed."""
+        self._changing = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def start(self) -> None:
         """Sends the first report from the thread as well, so that Redis being away stops nobody."""
         self._thread.start()
 
+    def publish(self, catalog: Catalog) -> None:
+        """What the worker serves from now on; sent at once."""
+        previews = {
+            preview_key(style.card.digest): style.preview
+            for style in catalog.styles.values()
+            if style.preview is not None
+        }
+        with self._changing:
+            self._outdated |= {key for key, preview in self._previews.items() if previews.get(key) != preview}
+            self._previews = previews
+            self._report = replace(self._report, styles=catalog.style_infos(), upscalers=catalog.upscaler_infos())
+        self._wake.set()
+
     def stop(self) -> None:
         """Takes the worker off the list."""
-        self._stop.set()
+        self._stopping = True
+        self._wake.set()
         self._thread.join()
         with passing_over_redis_errors(), self._connection.pipeline() as pipe:
             pipe.zrem(workers_key(), self._report.name)
@@ -36,32 +59,41 @@ class Reporter:
             pipe.execute()
 
     def _run(self) -> None:
-        while True:
+        while not self._stopping:
+            self._wake.clear()
             with passing_over_redis_errors():
                 self._send()
-            if self._stop.wait(HEARTBEAT_S):
-                return
+            self._wake.wait(HEARTBEAT_S)
 
     def _send(self) -> None:
-        now = time.time()
-        with self._connection.pipeline() as pipe:
-            pipe.set(worker_key(self._report.name), self._report.to_json(), ex=WORKER_TTL_S)
-            pipe.zadd(workers_key(), {self._report.name: now})
-            pipe.zremrangebyscore(workers_key(), 0, now - WORKER_TTL_S)
-            pipe.execute()
-        self._keep_previews()
+        with self._changing:
+            report, previews, outdated, self._outdated = self._report, self._previews, self._outdated, set()
+        try:
+            # Before the report that speaks of them.
+            self._keep(previews, outdated)
+            self._report_presence(report, gone=outdated - previews.keys())
+        except RedisError:
+            with self._changing:
+                self._outdated |= outdated
+            raise
 
-    def _keep_previews(self) -> None:
-        """Prolongs the previews that Redis has, and sends only those that it lacks."""
-        previews = {
-            preview_key(style.card.digest): style.preview
-            for style in self._catalog.styles.values()
-            if style.preview is not None
-        }
+    def _keep(self, previews: Mapping[str, bytes], outdated: Set[str]) -> None:
+        """Prolongs the previews that Redis has, and sends only those that it lacks or has an older picture of."""
         with self._connection.pipeline() as pipe:
             for key in previews:
                 pipe.expire(key, PREVIEW_TTL_S)
             for (key, preview), kept in zip(previews.items(), pipe.execute(), strict=True):
-                if not kept:
+                if not kept or key in outdated:
                     pipe.set(key, preview, ex=PREVIEW_TTL_S)
+            pipe.execute()
+
+    def _report_presence(self, report: WorkerReport, gone: Set[str]) -> None:
+        now = time.time()
+        with self._connection.pipeline() as pipe:
+            pipe.set(worker_key(report.name), report.to_json(), ex=WORKER_TTL_S)
+            pipe.zadd(workers_key(), {report.name: now})
+            pipe.zremrangebyscore(workers_key(), 0, now - WORKER_TTL_S)
+            for key in gone:
+                # Should another worker still serve it, that one sends it again with its next report.
+                pipe.delete(key)
             pipe.execute()

@@ -2,28 +2,96 @@
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Any, Self
+
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one axis: what is read, and which part of it is kept, in px of the low-resolution picture."""
+    """A stretch of one axis: what is read, and which part of it is kept, in px of the picture that is cut."""
 
     start: int
     stop: int
     keep_start: int
     keep_stop: int
 
+    @property
+    def length(self) -> int:
+        """Px that are read."""
+        return self.stop - self.start
+
+    @property
+    def read(self) -> slice:
+        """Where the stretch lies in the picture."""
+        return slice(self.start, self.stop)
+
+    @property
+    def kept(self) -> slice:
+        """Where the kept part lies in the picture."""
+        return slice(self.keep_start, self.keep_stop)
+
+    @property
+    def inner(self) -> slice:
+        """Where the kept part lies in the stretch."""
+        return slice(self.keep_start - self.start, self.keep_stop - self.start)
+
+    def enlarged(self, factor: int, limit: int) -> Self:
+        """The same stretch of a picture `factor` times as large, but at most `limit` px."""
+        edges = (self.start, self.stop, self.keep_start, self.keep_stop)
+        return type(self)(*(min(edge * factor, limit) for edge in edges))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of a picture. Arrays are (H, W) or have more axes behind or before: `...HW` or `HWC`."""
+
+    rows: Span
+    columns: Span
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of what is read."""
+        return self.rows.length, self.columns.length
+
+    @property
+    def read(self) -> tuple[slice, slice]:
+        """Where the tile lies in the picture."""
+        return self.rows.read, self.columns.read
+
+    @property
+    def kept(self) -> tuple[slice, slice]:
+        """Where the kept part lies in the picture."""
+        return self.rows.kept, self.columns.kept
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Where the kept part lies in the tile."""
+        return self.rows.inner, self.columns.inner
+
+    @property
+    def kept_px(self) -> int:
+        """Pixels that are kept."""
+        (rows, columns) = self.kept
+        return int((rows.stop - rows.start) * (columns.stop - columns.start))
+
+    def enlarged(self, factor: int, height: int, width: int) -> Self:
+        """The same tile of a picture `factor` times as large, at most of that size."""
+        return type(self)(self.rows.enlarged(factor, height), self.columns.enlarged(factor, width))
+
 
 def plan_spans(length: int, tile: int, overlap: int) -> list[Span]:
     """Covers `length` px with stretches of `tile` px (fewer if `length` is shorter) that overlap by 2 * `overlap`.
 
     All stretches have the same length, so that one compiled shape serves all. The kept parts cover the axis once,
-    and each lies `overlap` px inside its stretch except at the ends of the axis.
+    and each lies `overlap` px inside its stretch except at the ends of the axis. Raises `ValueError` for an overlap
+    that leaves nothing of a tile.
     """
     if length <= tile:
         return [Span(0, length, 0, length)]
-    step = tile - 2 * overlap
-    if step < 1:
+    if tile <= 2 * overlap:
         raise ValueError(f"Tiles of {tile} px cannot overlap by {overlap} px on each side.")
     spans: list[Span] = []
     kept = 0
@@ -36,6 +104,22 @@ def plan_spans(length: int, tile: int, overlap: int) -> list[Span]:
     return spans
 
 
-def plan_tiles(height: int, width: int, tile: int, overlap: int) -> list[tuple[Span, Span]]:
-    """Rows and columns of all tiles of a picture."""
-    return list(product(plan_spans(height, tile, overlap), plan_spans(width, tile, overlap)))
+def even_side(length: int, tile: int, overlap: int) -> int:
+    """The smallest tile that covers `length` px with no more stretches than `tile` px would.
+
+    The last tile would often lie nearly on the one before, and cost as much.
+    """
+    count = len(plan_spans(length, tile, overlap))
+    return -(-(length + 2 * overlap * (count - 1)) // count)
+
+
+def plan_tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
+    """All tiles of a picture, each of `tile` px a side, or the picture's own side where that is shorter."""
+    spans = (plan_spans(height, tile, overlap), plan_spans(width, tile, overlap))
+    return [Tile(rows, columns) for rows, columns in product(*spans)]
+
+
+def plan_even_tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
+    """As few tiles as `tile` px a side allow, all of one size and as small as they may be."""
+    spans = (plan_spans(length, even_side(length, tile, overlap), overlap) for length in (height, width))
+    return [Tile(rows, columns) for rows, columns in product(*spans)]

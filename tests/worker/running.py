@@ -17,12 +17,12 @@ from rq.serializers import JSONSerializer
 
 from worker.contract import (
     PICTURE_FIELD,
-    QUEUE,
     RESULT_FIELD,
     STYLIZE_TASK,
     UPSCALE_TASK,
     Job,
     JobResult,
+    Lane,
     PictureFormat,
     StyleJob,
     UpscaleJob,
@@ -89,16 +89,17 @@ class Client:
 
     def __init__(self, connection: Redis) -> None:
         self.connection = connection
-        self.queue = Queue(QUEUE, connection=connection, serializer=JSONSerializer)
+        self.queues = {lane: Queue(lane.queue, connection=connection, serializer=JSONSerializer) for lane in Lane}
+        self.queue = self.queues[Lane.INTERACTIVE]
         self._channel = events_channel(uuid.uuid4().hex)
         self._events = connection.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._events.subscribe(self._channel)
         self.announced: list[str] = []
         """Ids in the order in which they were announced, repeats and all."""
 
-    def stylize(self, content: bytes, retries: int = 3, **changes: Any) -> str:
+    def stylize(self, content: bytes, retries: int = 3, lane: Lane = Lane.INTERACTIVE, **changes: Any) -> str:
         job = StyleJob(**{**self._common(), "styles": {"red": 1.0}, **changes})
-        return self._submit(STYLIZE_TASK, job, content, retries)
+        return self._submit(STYLIZE_TASK, job, content, retries, lane)
 
     def upscale(self, content: bytes, **changes: Any) -> str:
         return self._submit(UPSCALE_TASK, UpscaleJob(**{**self._common(), "factor": 2, **changes}), content, 3)
@@ -114,9 +115,9 @@ class Client:
             "result_ttl_s": 600,
         }
 
-    def _submit(self, task: str, job: Job, content: bytes, retries: int) -> str:
+    def _submit(self, task: str, job: Job, content: bytes, retries: int, lane: Lane = Lane.INTERACTIVE) -> str:
         self.connection.set(input_key(job.id), content, ex=600)
-        self.queue.enqueue_call(
+        self.queues[lane].enqueue_call(
             task,
             kwargs=job.to_kwargs(),
             job_id=job.id,

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.batching import BatchKey, plan_batches
+from worker.batching import Backlog, BatchKey, plan_batches
 
 KEYS = st.lists(st.builds(BatchKey, st.sampled_from("ab"), st.sampled_from([16, 32]), st.sampled_from([16, 48])))
 
@@ -25,3 +25,21 @@ def test_whoever_came_first_is_served_first(keys: list[BatchKey], budget_px: int
 def test_styles_share_a_batch_and_sizes_do_not() -> None:
     square, wide = BatchKey("trunk", 64, 64), BatchKey("trunk", 64, 128)
     assert plan_batches([square, wide, square], 10**6) == [[0, 2], [1]]
+
+
+@given(KEYS, st.integers(1, 5000), st.integers(1, 5))
+def test_a_backlog_gives_back_what_it_got_oldest_first(keys: list[BatchKey], budget_px: int, max_batch: int) -> None:
+    backlog: Backlog[int] = Backlog()
+    for index, key in enumerate(keys):
+        backlog.add(key, index, at=float(index))
+    taken: list[int] = []
+    while backlog:
+        oldest, full = min(set(range(len(keys))) - set(taken)), backlog.would_fill(budget_px, max_batch)
+        batch = backlog.take(budget_px, max_batch)
+        assert batch[0] == oldest
+        assert len({keys[index] for index in batch}) == 1
+        most = keys[oldest].most(budget_px, max_batch)
+        assert len(batch) == most if full else len(batch) < most
+        taken += batch
+        assert backlog.px == sum(keys[index].pixels for index in range(len(keys)) if index not in taken)
+    assert sorted(taken) == list(range(len(keys)))

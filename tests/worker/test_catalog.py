@@ -1,16 +1,22 @@
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
 
+from models.card import Task
 from models.style_net import StyleTrunk
 from tests.zoo import add_style, build_zoo
 from training.export import trunk_card
+from worker.archive import LARGEST_STYLE, Archive, read_style
 from worker.catalog import Catalog, ZooLoader
 from worker.contract import PictureFormat, StyleJob
 from worker.errors import JobError, ZooError
-from worker.runtimes.torchscript import TorchScriptRuntime
+from worker.runtimes.torchscript import TorchScriptNetwork, TorchScriptRuntime
 
 
 def load(folder: Path) -> Catalog:
@@ -77,3 +83,102 @@ def test_weights_that_the_card_does_not_know_are_refused(small_zoo: Path, tmp_pa
 def test_a_missing_zoo_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="IMPASTO_ZOO_DIR"):
         load(tmp_path / "nowhere")
+
+
+class CountingRuntime(TorchScriptRuntime):
+    """Remembers what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.loaded: list[str] = []
+
+    def load(self, archive: Archive) -> TorchScriptNetwork:
+        self.loaded.append(archive.card.name)
+        return super().load(archive)
+
+
+@pytest.fixture
+def two_trunks(tmp_path: Path) -> Path:
+    """Red and blue on a trunk; red and pink on a wider one, in a folder of its own."""
+    zoo = build_zoo(tmp_path / "zoo", ("red", "blue"), factors=())
+    build_zoo(zoo / "trunk-w8", ("red", "pink"), factors=(), width=8)
+    return zoo
+
+
+@pytest.mark.parametrize(("trunk", "other"), [("trunk-w4", "trunk-w8"), ("trunk-w8", "trunk-w4")])
+def test_the_chosen_trunk_counts_where_styles_share_a_name(two_trunks: Path, trunk: str, other: str) -> None:
+    catalog = ZooLoader(TorchScriptRuntime("cpu"), trunk).load(two_trunks)
+    assert set(catalog.styles) == {"red", "blue", "pink"}
+    assert catalog.styles["red"].trunk.card.name == trunk
+    assert {style.trunk.card.name for style in catalog.styles.values()} == {trunk, other}
+    assert catalog.refused == ()
+    assert catalog.trunks == ("trunk-w4", "trunk-w8")
+
+
+def test_a_trunk_that_no_style_needs_is_not_loaded(two_trunks: Path) -> None:
+    (two_trunks / "trunk-w8" / "pink.safetensors").unlink()
+    runtime = CountingRuntime()
+    loader = ZooLoader(runtime, "trunk-w4")
+    assert set(loader.load(two_trunks).styles) == {"red", "blue"}
+    assert runtime.loaded == ["trunk-w4"]
+    (two_trunks / "red.safetensors").unlink()
+    assert loader.load(two_trunks).styles["red"].trunk.card.name == "trunk-w8"
+    assert runtime.loaded == ["trunk-w4", "trunk-w8"]
+
+
+def test_only_what_changed_is_loaded_again(small_zoo: Path, tmp_path: Path) -> None:
+    zoo = Path(shutil.copytree(small_zoo, tmp_path / "zoo"))
+    runtime = CountingRuntime()
+    loader = ZooLoader(runtime)
+    before = loader.load(zoo)
+    assert sorted(runtime.loaded) == ["trunk-w4", "x2"]
+    (zoo / "red.safetensors").unlink()
+    after = loader.load(zoo)
+    assert after.styles == {"blue": before.styles["blue"]}
+    assert after.upscalers == before.upscalers
+    assert sorted(runtime.loaded) == ["trunk-w4", "x2"]
+
+
+def test_a_network_that_the_device_refuses_is_refused_by_name(small_zoo: Path) -> None:
+    class Full(TorchScriptRuntime):
+        def load(self, archive: Archive) -> TorchScriptNetwork:
+            if archive.card.task is Task.STYLE_TRUNK:
+                raise RuntimeError("out of memory\nand so on")
+            return super().load(archive)
+
+    catalog = ZooLoader(Full("cpu")).load(small_zoo)
+    assert set(catalog.upscalers) == {2}
+    assert str(catalog.refused[0]) == "trunk-w4.pt is refused: out of memory."
+
+
+def test_a_style_comes_back_when_its_second_file_is_needed(small_zoo: Path, tmp_path: Path) -> None:
+    zoo = Path(shutil.copytree(small_zoo, tmp_path / "zoo"))
+    shutil.copy(zoo / "blue.safetensors", zoo / "blue_again.safetensors")
+    loader = ZooLoader(TorchScriptRuntime("cpu"))
+    assert "blue_again" in str(loader.load(zoo).refused[0])
+    (zoo / "blue.safetensors").unlink()
+    catalog = loader.load(zoo)
+    assert set(catalog.styles) == {"blue", "red"}
+    assert catalog.refused == ()
+
+
+def test_a_vector_of_a_type_that_numpy_lacks_is_refused(small_zoo: Path, tmp_path: Path) -> None:
+    zoo = Path(shutil.copytree(small_zoo, tmp_path / "zoo"))
+    metadata = {"card.json": style_card(small_zoo)}
+    save_torch_file({"norm_P": torch.zeros(3, dtype=torch.bfloat16)}, zoo / "blue.safetensors", metadata)
+    catalog = load(zoo)
+    assert set(catalog.styles) == {"red"}
+    assert str(catalog.refused[0]).startswith("blue.safetensors is refused")
+
+
+def test_a_style_file_of_absurd_size_or_without_a_vector_is_refused(small_zoo: Path, tmp_path: Path) -> None:
+    zoo = Path(shutil.copytree(small_zoo, tmp_path / "zoo"))
+    os.truncate(zoo / "red.safetensors", LARGEST_STYLE + 1)
+    save_file({"other": np.zeros(3, np.float32)}, zoo / "blue.safetensors", {"card.json": style_card(small_zoo)})
+    refused = [str(refusal) for refusal in load(zoo).refused]
+    assert refused[0] == "blue.safetensors is refused: it holds no tensor norm_P."
+    assert refused[1] == "red.safetensors is refused: it is larger than any style (16 MB)."
+
+
+def style_card(zoo: Path) -> str:
+    return read_style(zoo / "blue.safetensors")[0].to_json()

@@ -11,7 +11,16 @@ from redis import Redis
 from tests.pictures import decode, draw_photo, encode
 from tests.redis_server import RedisServer
 from tests.worker.running import Client, Worker, running_worker
-from worker.contract import ErrorCode, JobStatus, WorkerReport, input_key, worker_key, workers_key
+from worker.contract import (
+    ErrorCode,
+    JobStatus,
+    Lane,
+    WorkerReport,
+    input_key,
+    started_channel,
+    worker_key,
+    workers_key,
+)
 
 PHOTO = encode(draw_photo(60, 44))
 
@@ -84,6 +93,26 @@ def test_bad_jobs_fail_alone_and_say_why(client: Client, redis: RedisServer, sma
             assert result.error is code
             assert (picture is None) == (code is not None)
             assert bool(result.detail) == (code is not None)
+
+
+def test_both_lanes_are_served_and_the_start_of_each_job_is_told(client: Client, worker: Worker) -> None:
+    heard = client.connection.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+    heard.subscribe(started_channel())
+    assert heard.get_message(timeout=10) is None  # the confirmation
+    for lane in Lane:
+        job = client.stylize(PHOTO, lane=lane)
+        assert client.wait(job)[0].status is JobStatus.FINISHED
+        assert heard.get_message(timeout=10)["data"].decode().split() == [job]
+        assert client.queues[lane].finished_job_registry.get_job_ids() == [job]
+
+
+def test_who_waits_for_an_answer_comes_before_bulk(client: Client, redis: RedisServer, small_zoo: Path) -> None:
+    bulk = [client.stylize(PHOTO, lane=Lane.BULK) for _ in range(6)]
+    interactive = [client.stylize(PHOTO) for _ in range(6)]
+    with running_worker(redis.url, small_zoo, max_batch="1"):
+        for job in bulk:
+            client.wait(job)
+    assert set(client.announced[:6]) == set(interactive)
 
 
 def test_a_cancelled_job_is_dropped(client: Client, redis: RedisServer, small_zoo: Path) -> None:

@@ -1,81 +1,75 @@
 """Runs archives with PyTorch: on every device."""
 
+import copy
+import logging
+import threading
 import warnings
+from functools import cache, cached_property, partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.card import Task
 from worker.archive import Archive
 from worker.arrays import Norms, Pixels
+from worker.runtimes import Values
+from worker.runtimes.methods import Method
+from worker.runtimes.pixel_modules import count_blocks, to_pixel_module
+from worker.runtimes.reach import measure_reach
 
-
-class PaintPixels(nn.Module):
-    """A trunk between 8-bit pictures. Scripted, so that height and width stay free."""
-
-    def __init__(self, trunk: nn.Module) -> None:
-        super().__init__()
-        self.network = trunk
-
-    def forward(self, pixels_BHWC: Tensor, norm_BP: Tensor) -> Tensor:
-        """uint8 (B, H, W, 3) to uint8 of the same shape."""
-        content_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(norm_BP.dtype) / 255.0
-        painted_BCHW = self.network(content_BCHW, norm_BP)
-        return torch.round(painted_BCHW * 255.0).to(torch.uint8).permute(0, 2, 3, 1)
-
-
-class EnlargePixels(nn.Module):
-    """An upscaler between 8-bit pictures."""
-
-    def __init__(self, upscaler: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.network = upscaler
-        self.dtype = dtype
-
-    def forward(self, pixels_BHWC: Tensor) -> Tensor:
-        """uint8 (B, H, W, 3) to uint8 (B, H * factor, W * factor, 3)."""
-        low_res_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(self.dtype) / 255.0
-        high_res_BCHW = self.network(low_res_BCHW)
-        return torch.round(high_res_BCHW * 255.0).to(torch.uint8).permute(0, 2, 3, 1)
-
-
-def to_pixel_module(archive: Archive, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """An archive as a script module between 8-bit pictures."""
-    is_trunk = archive.card.task is Task.STYLE_TRUNK
-    wrapper = PaintPixels(archive.module) if is_trunk else EnlargePixels(archive.module, dtype)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        scripted: nn.Module = torch.jit.script(wrapper.eval())
-    return scripted
+log = logging.getLogger(__name__)
 
 
 class TorchScriptNetwork:
     """A frozen archive on a torch device."""
 
-    def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-        self._module = module
-        self._device = device
-        self._dtype = dtype
+    def __init__(self, runtime: "TorchScriptRuntime", archive: Archive) -> None:
+        self._runtime = runtime
+        self._archive = archive
+        self._loading = threading.Lock()
+        self._modules = {(Method.FORWARD, 0): runtime.freeze(archive, Method.FORWARD, 0)}
+        self.reach = cache(partial(measure_reach, archive))
 
     def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> Pixels:
         """See `Network.paint`."""
-        norm_on_device_BP = torch.from_numpy(norm_BP).to(self._device, self._dtype)
-        with torch.inference_mode():
-            return self._to_host(self._module(self._to_device(pixels_BHWC), norm_on_device_BP))
+        return self.stage(Method.FORWARD, pixels_BHWC, norm_BP)
 
     def enlarge(self, pixels_BHWC: Pixels) -> Pixels:
         """See `Network.enlarge`."""
+        return self.stage(Method.FORWARD, pixels_BHWC)
+
+    def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> npt.NDArray[Any]:
+        """See `Network.stage`."""
+        exact = self._in_float32 if method.is_exact else None
+        if exact is not None:
+            return exact.stage(method, *inputs, block=block)
+        with self._loading:
+            if (method, block) not in self._modules:
+                self._modules[method, block] = self._runtime.freeze(self._archive, method, block)
+            module = self._modules[method, block]
         with torch.inference_mode():
-            return self._to_host(self._module(self._to_device(pixels_BHWC)))
+            return self._runtime.to_host(module(*map(self._runtime.to_device, inputs)))
 
-    def _to_device(self, pixels_BHWC: Pixels) -> Tensor:
-        return torch.from_numpy(np.require(pixels_BHWC, requirements=("C", "W"))).to(self._device)
+    @cached_property
+    def blocks(self) -> int:
+        """See `Network.blocks`."""
+        return count_blocks(self._archive)
 
-    @staticmethod
-    def _to_host(pixels_BHWC: Tensor) -> Pixels:
-        on_host: Pixels = pixels_BHWC.contiguous().cpu().numpy()
-        return on_host
+    def in_float32(self) -> "TorchScriptNetwork | None":
+        """See `Network.in_float32`."""
+        return self._in_float32
+
+    def free_memory(self) -> None:
+        """See `Network.free_memory`."""
+        if self._runtime.on_gpu:
+            torch.cuda.empty_cache()
+
+    @cached_property
+    def _in_float32(self) -> "TorchScriptNetwork | None":
+        runtime = self._runtime.in_float32()
+        return runtime.load(self._archive) if runtime else None
 
 
 class TorchScriptRuntime:
@@ -94,13 +88,58 @@ class TorchScriptRuntime:
         if precision not in dtypes or (dtypes[precision] is torch.float16 and not half_by_default):
             raise ValueError(f"TorchScript on {device} has no precision {precision!r}: choose auto or float32.")
         self._device = torch.device(device)
-        self._dtype = dtypes[precision]
-        self.device = f"{device} {str(self._dtype).removeprefix('torch.')}"
+        self.dtype = dtypes[precision]
+        self.on_gpu = half_by_default
+        self.device = f"{device} {str(self.dtype).removeprefix('torch.')}"
 
     def load(self, archive: Archive) -> TorchScriptNetwork:
         """See `Runtime.load`."""
-        module = to_pixel_module(archive, self._dtype).to(self._device, self._dtype)
+        return TorchScriptNetwork(self, archive)
+
+    def in_float32(self) -> "TorchScriptRuntime | None":
+        """This runtime in full precision; none if it is."""
+        return None if self.dtype is torch.float32 else TorchScriptRuntime(str(self._device), "float32")
+
+    def freeze(self, archive: Archive, method: Method, block: int) -> nn.Module:
+        """An archive's method on the device. The archive itself stays as it is."""
+        own = Archive(archive.card, copy.deepcopy(archive.module))
+        module = to_pixel_module(own, method, block, self.dtype).to(self._device, self.dtype)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            frozen: nn.Module = torch.jit.freeze(module)
-        return TorchScriptNetwork(frozen, self._device, self._dtype)
+            if not self.on_gpu:
+                return torch.jit.freeze(module)  # type: ignore[no-any-return]
+            return _optimize_for_gpu(torch.jit.freeze(_channels_last(module)))
+
+    def to_device(self, values: Pixels | Values) -> Tensor:
+        """An array on the device, floats in the runtime's precision. To a GPU it is on its way when this returns."""
+        tensor = torch.from_numpy(np.require(values, requirements=("C", "W")))
+        if self.on_gpu:
+            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
+    def to_host(self, values: Tensor) -> npt.NDArray[Any]:
+        """A result as an array, when it is there."""
+        values = values.contiguous()
+        if self.on_gpu:
+            pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            values = pinned.copy_(values, non_blocking=True)
+            torch.cuda.current_stream(self._device).synchronize()
+        on_host: npt.NDArray[Any] = values.numpy()
+        return on_host
+
+
+def _channels_last(module: nn.Module) -> nn.Module:
+    """Weights in the layout that a GPU's half-precision convolutions want."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
+def _optimize_for_gpu(frozen: torch.jit.ScriptModule) -> nn.Module:
+    """Operators chosen for a GPU, as far as this version of PyTorch can; else the module as it is."""
+    try:
+        return torch.jit.optimize_for_inference(frozen)
+    except RuntimeError as error:
+        log.info("PyTorch does not optimise this network further: %s", str(error).splitlines()[0])
+        return frozen

@@ -1,0 +1,82 @@
+"""The address that Prometheus and probes ask."""
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from tests.redis_server import RedisServer, free_port
+from tests.worker.running import running_worker
+from worker.consumer import BatchWorker
+from worker.device_memory import memory_of
+from worker.vitals import MISSED_S, Pulse, serve_vitals
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    server = RedisServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_probe_hears_of_a_pulse_that_has_stopped() -> None:
+    clock, registry = Clock(), CollectorRegistry()
+    Gauge("answer", "to it all", registry=registry).set(42)
+    pulse = Pulse(clock)
+    address = f"http://127.0.0.1:{serve_vitals(registry, pulse, '127.0.0.1', 0)}"
+
+    clock.now_s = 10 * MISSED_S
+    assert httpx.get(f"{address}/livez").status_code == 200, "it has not begun to work"
+    pulse.beat()
+    clock.now_s += MISSED_S / 2
+    assert httpx.get(f"{address}/livez").status_code == 200
+    clock.now_s += MISSED_S
+    assert httpx.get(f"{address}/livez").status_code == 503
+    assert "answer 42.0" in httpx.get(f"{address}/metrics").text
+    pulse.beat()
+    assert httpx.get(f"{address}/livez").status_code == 200
+
+
+def test_a_worker_lives_while_redis_is_away_and_tells_what_memory_it_takes(redis: RedisServer, small_zoo: Path) -> None:
+    port = free_port()
+    with running_worker(redis.url, small_zoo, metrics_port=str(port)):
+        redis.stop()
+        assert httpx.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    sizes = dict(re.findall(r"^(impasto_worker_device_memory\w+) (\S+)", metrics, re.MULTILINE))
+    used, limit = sizes["impasto_worker_device_memory_bytes"], sizes["impasto_worker_device_memory_limit_bytes"]
+    assert 1e7 < float(used) < float(limit)
+
+
+def test_a_worker_beats(redis: RedisServer) -> None:
+    beaten = threading.Event()
+
+    class Heard(Pulse):
+        def beat(self) -> None:
+            beaten.set()
+
+    with redis.connect() as connection:
+        worker = BatchWorker(connection, None, "w", 1, Heard())  # type: ignore[arg-type]
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        assert beaten.wait(30)
+        worker.request_stop(0, None)
+        thread.join()
+
+
+def test_memory_of_the_cpu_is_that_of_the_process() -> None:
+    memory = memory_of("cpu")
+    assert 1e7 < memory.used() < memory.limit()

@@ -1,0 +1,60 @@
+"""Runs a network, and again in full precision where half precision has lost a picture."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from worker.arrays import Norms, Pixels
+from worker.runtimes import Network, Values
+from worker.runtimes.methods import Method
+
+log = logging.getLogger(__name__)
+
+
+class CarefulNetwork:
+    """A network whose black results are not believed: they are what is left of numbers that overflowed."""
+
+    def __init__(self, network: Network, report: Callable[[], None]) -> None:
+        """`report` is called for each picture or tile that is computed again."""
+        self._network = network
+        self._report = report
+
+    def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> list[Pixels]:
+        """See `Network.paint`."""
+        return self._run(pixels_BHWC, lambda network, some: network.paint(pixels_BHWC[some], norm_BP[some]))
+
+    def enlarge(self, pixels_BHWC: Pixels) -> list[Pixels]:
+        """See `Network.enlarge`."""
+        return self._run(pixels_BHWC, lambda network, some: network.enlarge(pixels_BHWC[some]))
+
+    def finish(self, features_1CHW: Values, pixels_1HWC: Pixels, norm_1P: Norms, statistics_2C: Values) -> list[Pixels]:
+        """The last stage of a large painting: `StyleTrunk.up_held`."""
+        inputs = (features_1CHW, pixels_1HWC, norm_1P, statistics_2C)
+        return self._run(pixels_1HWC, lambda network, _: network.stage(Method.UP_HELD, *inputs))
+
+    def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> Values:
+        """Another stage of a large painting, as `Network.stage` computes it, in float32."""
+        values: Values = self._network.stage(method, *inputs, block=block).astype(np.float32, copy=False)
+        return values
+
+    @property
+    def blocks(self) -> int:
+        """See `Network.blocks`."""
+        return self._network.blocks
+
+    def reach(self, method: Method) -> int | None:
+        """See `Network.reach`."""
+        return self._network.reach(method)
+
+    def _run(self, pixels_BHWC: Pixels, compute: Callable[[Network, slice], Pixels]) -> list[Pixels]:
+        results = list(compute(self._network, slice(None)))
+        for index, result_HWC in enumerate(results):
+            if result_HWC.any() or not np.any(pixels_BHWC[index]):
+                continue
+            exact = self._network.in_float32()
+            if exact is not None:
+                log.warning("A picture came out black in half precision; it is computed again in float32.")
+                self._report()
+                results[index] = compute(exact, slice(index, index + 1))[0]
+        return results

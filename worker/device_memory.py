@@ -1,0 +1,50 @@
+"""How much of a device's memory is in use, for Prometheus."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_STATM = Path("/proc/self/statm")
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Reads it when asked. Of a GPU all that is in use, by whomever; of a CPU what this process holds."""
+
+    used: Callable[[], float]
+    """Bytes."""
+    limit: Callable[[], float]
+    """Bytes."""
+
+
+def memory_of(device: str) -> DeviceMemory:
+    """The memory of the device of that name, in PyTorch's words."""
+    if device.startswith("cuda"):
+        return DeviceMemory(lambda: _gpu_used(device), lambda: torch.cuda.mem_get_info(device)[1])
+    limit = _ram_limit()
+    return DeviceMemory(_resident, lambda: limit)
+
+
+def _gpu_used(device: str) -> int:
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free
+
+
+def _resident() -> float:
+    try:
+        return float(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # not Linux
+        return float("nan")
+
+
+def _ram_limit() -> float:
+    """The machine's memory, or less where a container has less."""
+    physical = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        return min(float(_CGROUP_LIMIT.read_text()), physical)
+    except (OSError, ValueError):  # no container, or one without a limit
+        return physical

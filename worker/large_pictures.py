@@ -1,0 +1,153 @@
+"""Photos too large to be painted in one piece: stage by stage, tile by tile, with the whole photo's statistics.
+
+A trunk normalises each layer by its mean and variance over the whole photo. Taken from a reduced photo or from samples
+they are so far off that the painting is another one (docs/performance.md has the numbers), so they are measured on all
+of it. Each layer's need those of the layers before it. So the layers at full resolution are surveyed tile by tile, once
+for each; the residual blocks see a sixteenth of the places, few enough to keep what each convolution makes of them.
+"""
+
+from collections.abc import Sequence
+from math import isqrt
+
+import numpy as np
+
+from worker.arrays import Norms, Pixels
+from worker.careful import CarefulNetwork
+from worker.runtimes import Values
+from worker.runtimes.methods import Method
+from worker.tiles import Tile, plan_even_tiles
+
+REDUCTION = 4
+"""How many times smaller a side is that the residual blocks see."""
+SURVEYS_DOWN = 3
+SURVEYS_UP = 2
+"""Layers before the blocks and behind them, and so the surveys that find their statistics."""
+STAGE_TILE_PX = 1_000_000
+"""Tiles need not be larger: stages see only some pixels beyond a tile, so that little is computed twice."""
+STAGES_WITH_REACH = (Method.DOWN_HELD, Method.BLOCK_FIRST, Method.BLOCK_SECOND, Method.UP_HELD)
+
+
+def can_paint_in_tiles(network: CarefulNetwork) -> bool:
+    """Whether a trunk's archive has the stages, each of which sees only so far."""
+    return network.blocks > 0 and all(network.reach(method) is not None for method in STAGES_WITH_REACH)
+
+
+class LargePainting:
+    """A photo on its way to a painting."""
+
+    def __init__(self, photo_HWC: Pixels, network: CarefulNetwork, norm_P: Norms, tile_px: int) -> None:
+        """`tile_px`: most pixels of the photo that go to the device at once, but for the blocks."""
+        self._photo_HWC = photo_HWC
+        self._network = network
+        self._norm_1P = norm_P[None]
+        self._side = isqrt(min(tile_px, STAGE_TILE_PX)) // REDUCTION
+        self._statistics_2C = np.stack([np.zeros(norm_P.size // 2), np.ones(norm_P.size // 2)]).astype(np.float32)
+
+    def paint(self) -> Pixels:
+        """The painting, of the photo's size."""
+        channels = self._survey_before_blocks()
+        features_1CHW = self._down()
+        for block in range(self._network.blocks):
+            channels = self._paint_block(block, features_1CHW, channels)
+        self._survey_behind_blocks(features_1CHW)
+        return self._up(features_1CHW)
+
+    def _survey_before_blocks(self) -> int:
+        """Finds the first layers' statistics; returns how many channels they have."""
+        tiles = self._plan(Method.DOWN_HELD, REDUCTION)
+        for _ in range(SURVEYS_DOWN):
+            moments_2C = self._pool(tiles, [self._survey_down(tile) for tile in tiles])
+            self._correct(moments_2C, 0)
+        return int(moments_2C.shape[1])
+
+    def _survey_behind_blocks(self, features_1CHW: Values) -> None:
+        tiles = self._plan(Method.UP_HELD)
+        for _ in range(SURVEYS_UP):
+            moments_2C = self._pool(tiles, [self._survey_up(tile, features_1CHW) for tile in tiles])
+            self._correct(moments_2C, self._statistics_2C.shape[1] - moments_2C.shape[1])
+
+    def _paint_block(self, block: int, features_1CHW: Values, channels: int) -> int:
+        """Changes the features in place. Takes and returns how many channels' statistics are known."""
+        first_1CHW = self._convolve(Method.BLOCK_FIRST, block, features_1CHW)
+        channels = self._measure(first_1CHW, channels)
+        second_1CHW = self._convolve(Method.BLOCK_SECOND, block, first_1CHW, self._norm_1P, self._statistics_2C)
+        channels = self._measure(second_1CHW, channels)
+        vectors = (self._norm_1P, self._statistics_2C)
+        for tile in self._plan(Method.BLOCK_SUM):
+            parts = (features_1CHW[..., *tile.read], second_1CHW[..., *tile.read])
+            features_1CHW[..., *tile.read] = self._network.stage(Method.BLOCK_SUM, *parts, *vectors, block=block)
+        return channels
+
+    def _convolve(self, method: Method, block: int, features_1CHW: Values, *vectors: Values) -> Values:
+        result_1CHW = np.empty_like(features_1CHW)
+        for tile in self._plan(method):
+            part_1CHW = self._network.stage(method, features_1CHW[..., *tile.read], *vectors, block=block)
+            result_1CHW[..., *tile.kept] = part_1CHW[..., *tile.inner]
+        return result_1CHW
+
+    def _measure(self, features_1CHW: Values, first: int) -> int:
+        """Takes means and variances of channels into the statistics. One at a time: none is copied whole."""
+        for channel, values_HW in enumerate(features_1CHW[0], start=first):
+            self._statistics_2C[:, channel] = values_HW.mean(), values_HW.var()
+        return first + len(features_1CHW[0])
+
+    def _plan(self, method: Method, px_per_place: int = 1) -> list[Tile]:
+        """Tiles of the reduced photo, which overlap by as much as a stage sees."""
+        sees = self._network.reach(method) if method in STAGES_WITH_REACH else 0
+        overlap = -(-(sees or 0) // px_per_place)
+        height, width = (-(-side // REDUCTION) for side in self._photo_HWC.shape[:2])
+        return plan_even_tiles(height, width, self._side, overlap)
+
+    def _of_photo(self, tile: Tile) -> Tile:
+        height, width, _ = self._photo_HWC.shape
+        return tile.enlarged(REDUCTION, height, width)
+
+    def _survey_down(self, tile: Tile) -> Values:
+        on_photo = self._of_photo(tile)
+        pixels_1HWC = self._photo_HWC[on_photo.read][None]
+        return self._network.stage(Method.SURVEY_DOWN, pixels_1HWC, _mask(on_photo), self._norm_1P, self._statistics_2C)
+
+    def _survey_up(self, tile: Tile, features_1CHW: Values) -> Values:
+        part_1CHW = features_1CHW[..., *tile.read]
+        return self._network.stage(Method.SURVEY_UP, part_1CHW, _mask(tile), self._norm_1P, self._statistics_2C)
+
+    @staticmethod
+    def _pool(tiles: Sequence[Tile], moments: Sequence[Values]) -> Values:
+        """Means (2, C) over the whole photo of what was surveyed in its tiles."""
+        pooled_2C: Values = np.average(moments, axis=0, weights=[tile.kept_px for tile in tiles])
+        return pooled_2C
+
+    def _correct(self, moments_2C: Values, first: int) -> None:
+        """Takes means of the deviation from the means assumed so far, and of its square, into the statistics."""
+        channels = slice(first, first + moments_2C.shape[1])
+        self._statistics_2C[1, channels] = np.maximum(moments_2C[1] - moments_2C[0] ** 2, 0)
+        self._statistics_2C[0, channels] += moments_2C[0]
+
+    def _down(self) -> Values:
+        tiles = self._plan(Method.DOWN_HELD, REDUCTION)
+        features_1CHW: Values = np.empty((1, 0, 0, 0), np.float32)
+        for tile in tiles:
+            pixels_1HWC = self._photo_HWC[self._of_photo(tile).read][None]
+            part_1CHW = self._network.stage(Method.DOWN_HELD, pixels_1HWC, self._norm_1P, self._statistics_2C)
+            if not features_1CHW.size:
+                height, width = tiles[-1].rows.stop, tiles[-1].columns.stop
+                features_1CHW = np.empty((1, part_1CHW.shape[1], height, width), np.float32)
+            features_1CHW[..., *tile.kept] = part_1CHW[..., *tile.inner]
+        return features_1CHW
+
+    def _up(self, features_1CHW: Values) -> Pixels:
+        painted_HWC = np.empty_like(self._photo_HWC)
+        for tile in self._plan(Method.UP_HELD):
+            on_photo = self._of_photo(tile)
+            (part_HWC,) = self._network.finish(
+                features_1CHW[..., *tile.read], self._photo_HWC[on_photo.read][None], self._norm_1P, self._statistics_2C
+            )
+            painted_HWC[on_photo.kept] = part_HWC[on_photo.inner]
+        return painted_HWC
+
+
+def _mask(tile: Tile) -> Values:
+    """(1, 1, H, W): 1 where a tile is kept, so that pixels that lie in two tiles are counted once."""
+    mask_11HW = np.zeros((1, 1, *tile.shape), np.float32)
+    mask_11HW[..., *tile.inner] = 1
+    return mask_11HW

@@ -1,0 +1,84 @@
+"""How many pixels a device takes at once, network by network: measured, and less once its memory has run out."""
+
+import time
+from collections.abc import Callable, Sequence
+
+UNMEASURED_PX = 1_000_000
+"""Pixels of a batch of a network that has not been measured."""
+SIDE = 256
+"""Px of the pictures that are measured with."""
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+"""Batches that are tried. 64 pictures are 4 megapixels, more than makes any device faster."""
+ENOUGH = 0.95
+"""Part of the greatest throughput that is good enough for a smaller batch, with which nobody waits as long."""
+
+_MEMORY_MESSAGES = ("out of memory", "allocate memory", "bad_alloc", "alloc_failed", "not enough memory")
+
+
+class Limits:
+    """What may go to the device at once."""
+
+    def __init__(self, batch_px: int | None, tile_px: int) -> None:
+        """`batch_px`: pixels of a batch, none if they are measured. `tile_px`: of the largest picture in one piece."""
+        self._fixed_px = batch_px
+        self._whole_px = tile_px
+        self._batch_px: dict[str, int] = {}
+        self._tile_px: dict[str, int] = {}
+
+    def batch_px(self, network: str) -> int:
+        """Pixels of a batch for the network of that digest."""
+        return self._batch_px.get(network, self.least_batch_px)
+
+    def tile_px(self, network: str, at_first: int | None = None) -> int:
+        """Pixels of a tile for that network; `at_first`, or those of a whole picture, until memory ran out."""
+        return self._tile_px.get(network, at_first or self._whole_px)
+
+    def measure(self, network: str, run: Callable[[int], object], limit_s: float) -> None:
+        """Finds the best batch of a network in about `limit_s`. `run` computes that many pictures of 256x256."""
+        if self._fixed_px is None:
+            self._batch_px[network] = find_batch(run, BATCHES, limit_s) * SIDE * SIDE
+
+    def halve_batch(self, network: str, tried_px: int) -> None:
+        """Remembers that a batch of so many pixels was too much."""
+        self._batch_px[network] = min(self.batch_px(network), tried_px) // 2
+
+    def limit_tile(self, network: str, tile_px: int) -> None:
+        """Remembers that larger tiles are too much."""
+        self._tile_px[network] = tile_px
+
+    @property
+    def least_batch_px(self) -> int:
+        """For a network that joined later: a neighbour's batch is a better guess than any number of ours."""
+        return self._fixed_px or min(self._batch_px.values(), default=UNMEASURED_PX)
+
+
+def find_batch(
+    run: Callable[[int], object],
+    sizes: Sequence[int],
+    limit_s: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> int:
+    """The smallest of `sizes` that is nearly as fast as the fastest, of those that can be tried in the time given."""
+    deadline = clock() + limit_s
+    rates: dict[int, float] = {}
+    for size in sizes:
+        try:
+            run(size)  # The first run of a shape also plans it.
+            started = clock()
+            run(size)
+        except (RuntimeError, MemoryError) as error:
+            if rates and is_out_of_memory(error):
+                break
+            raise
+        took = clock() - started
+        rates[size] = size / max(took, 1e-9)
+        # The next is twice as large, and runs twice.
+        if clock() + 4 * took > deadline:
+            break
+    return next(size for size, rate in rates.items() if rate >= ENOUGH * max(rates.values()))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, PyTorch, CUDA or OpenVINO says that memory ran out."""
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(known in message for known in _MEMORY_MESSAGES)

@@ -1,0 +1,187 @@
+"""`impasto stylize` and `impasto upscale`: from what was typed to files on the disk and a word on each failure."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+from worker.contract import PictureFormat
+from worker.errors import StartError
+from worker.settings import WorkerSettings
+from worker.sources import Failure, find_sources
+from worker.targets import Commission, file_format, is_picture_name, plan_targets
+
+if TYPE_CHECKING:  # they bring torch, which takes a second: only once there is something to do
+    from worker.catalog import Catalog
+    from worker.local import Done, LocalStudio
+    from worker.recipes import Recipe
+
+STANDARD_STREAM = "-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalRequest:
+    """What was asked for on the command line."""
+
+    inputs: Sequence[str]
+    output: str | None
+    format: PictureFormat | None
+    quality: int | None
+    overwrite: bool
+    quiet: bool
+    max_megapixels: float
+    settings: WorkerSettings
+    recipe_of: "Callable[[Catalog], Recipe]"
+
+
+@dataclass
+class _Tally:
+    """How a run went so far."""
+
+    failures: list[Failure]
+    skipped: int
+    written: int = 0
+
+    def add(self, done: "Done") -> None:
+        """Counts one file."""
+        if done.error is None:
+            self.written += 1
+        else:
+            self.failures.append(Failure(str(done.commission.source), done.error))
+
+
+def run(request: LocalRequest) -> int:
+    """Works through the request. Returns the exit status: 1 if anything failed. Raises `WorkerError`."""
+    if list(request.inputs) == [STANDARD_STREAM]:
+        return _run_pipe(request)
+    if STANDARD_STREAM in request.inputs:
+        raise StartError("- (standard input) stands alone: give either - or files.")
+    if request.output == STANDARD_STREAM:
+        return _run_to_stdout(request)
+    if request.output is None:
+        raise StartError("Where should the pictures go? Name a folder: -o painted/.")
+    return _run_files(request, Path(request.output))
+
+
+def _run_files(request: LocalRequest, output: Path) -> int:
+    sources, failures = find_sources(request.inputs, output)
+    if not sources and not failures:
+        raise StartError(f"There are no pictures in {', '.join(request.inputs)}.")
+    commissions, clashes = plan_targets(sources, output, request.format)
+    pending = [commission for commission in commissions if request.overwrite or not commission.is_done]
+    tally = _Tally([*failures, *clashes], skipped=len(commissions) - len(pending))
+    studio = _open_studio(request) if pending else None
+    try:
+        if studio is not None:
+            _work_through(request, studio, pending, tally)
+    finally:
+        _report(request, output, tally)
+    return 1 if tally.failures else 0
+
+
+def _work_through(request: LocalRequest, studio: "LocalStudio", pending: Sequence[Commission], tally: _Tally) -> None:
+    with _progress(request) as progress, closing(studio.run(pending)) as outcomes:
+        bar = progress.add_task("", total=len(pending))
+        for done in outcomes:
+            tally.add(done)
+            progress.advance(bar)
+
+
+def _progress(request: LocalRequest) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=request.quiet or not sys.stderr.isatty(),
+    )
+
+
+def _report(request: LocalRequest, output: Path, tally: _Tally) -> None:
+    if not request.quiet:
+        sys.stderr.write(f"{_count(tally.written)} written to {_printable(str(output))}{_skipped(tally.skipped)}.\n")
+    if tally.failures:
+        sys.stderr.write(f"{_count(len(tally.failures))} failed:\n")
+    for failure in tally.failures:
+        sys.stderr.write(f"  {_printable(failure.name)}: {_printable(failure.reason)}\n")
+
+
+def _count(pictures: int) -> str:
+    return f"{pictures} picture" if pictures == 1 else f"{pictures} pictures"
+
+
+def _skipped(skipped: int) -> str:
+    return f", {skipped} there already (--overwrite does them again)" if skipped else ""
+
+
+def _printable(text: str) -> str:
+    """Text that cannot steer a terminal; names of files hold anything."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _run_pipe(request: LocalRequest) -> int:
+    if sys.stdin.isatty():
+        raise StartError("No picture comes in on standard input: impasto stylize - --style candy < photo.jpg.")
+    if request.output in (None, STANDARD_STREAM):
+        _check_stdout()
+        content = _read_stdin()
+        _write_to_stdout(_open_studio(request).convert(content, request.format))
+        return 0
+    return _write_to_file(request, Path(str(request.output)))
+
+
+def _write_to_file(request: LocalRequest, target: Path) -> int:
+    from worker.whole_files import write_whole
+
+    if not is_picture_name(target):
+        raise StartError(f"{target} does not say which file the picture should become: name one, such as painted.jpg.")
+    picture_format = file_format(target, request.format)
+    if target.exists() and not request.overwrite:
+        raise StartError(f"{target} is there already: add --overwrite.")
+    content = _read_stdin()
+    write_whole(target, _open_studio(request).convert(content, picture_format))
+    return 0
+
+
+def _run_to_stdout(request: LocalRequest) -> int:
+    _check_stdout()
+    sources, failures = find_sources(request.inputs, None)
+    if failures:
+        raise StartError(f"{failures[0].name}: {failures[0].reason}")
+    if len(sources) != 1:
+        raise StartError(f"-o - takes one picture, not {len(sources)}.")
+    content = sources[0].path.read_bytes()
+    _write_to_stdout(_open_studio(request).convert(content, request.format))
+    return 0
+
+
+def _read_stdin() -> bytes:
+    content = sys.stdin.buffer.read()
+    if not content:
+        raise StartError("Standard input is empty: a picture should come in there.")
+    return content
+
+
+def _check_stdout() -> None:
+    if sys.stdout.isatty():
+        raise StartError("A picture is nothing for a terminal: redirect it (> painted.jpg) or give -o painted.jpg.")
+
+
+def _write_to_stdout(content: bytes) -> None:
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
+def _open_studio(request: LocalRequest) -> "LocalStudio":
+    from worker.local import LocalStudio, Terms
+    from worker.workbench import open_workbench
+
+    bench = open_workbench(request.settings)
+    terms = Terms(request.quality, round(request.max_megapixels * 1e6))
+    return LocalStudio(bench.engine, request.recipe_of(bench.catalog), terms)

@@ -1,0 +1,57 @@
+"""Child processes that do not outlive their parent, and how soon one that died is started again.
+
+Standard library only.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from asyncio.subprocess import Process
+from collections.abc import Mapping, Sequence
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+HEALTHY_S = 60.0
+"""A process that ran this long is started again as if it had never died before."""
+
+
+class Pauses:
+    """How long to wait before a process is started again: longer each time, until it has run well for a while."""
+
+    def __init__(self, first_s: float = FIRST_PAUSE_S, longest_s: float = LONGEST_PAUSE_S) -> None:
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._next_s = first_s
+
+    def after(self, ran_s: float) -> float:
+        """Seconds to wait, now that it ended after `ran_s` seconds."""
+        if ran_s >= HEALTHY_S:
+            self._next_s = self._first_s
+        pause_s, self._next_s = self._next_s, min(self._next_s * 2, self._longest_s)
+        return pause_s
+
+
+async def spawn(command: Sequence[str], environment: Mapping[str, str]) -> Process:
+    """Starts a program with further environment variables. It gets SIGTERM should this one die. Raises `OSError`."""
+    setpriv = shutil.which("setpriv")
+    guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+    return await asyncio.create_subprocess_exec(
+        *guard,
+        *command,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        # A session of its own: Ctrl-C reaches the parent alone, which then ends its children in order.
+        start_new_session=True,
+    )
+
+
+def describe_status(status: int) -> str:
+    """How a process ended, in words."""
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

@@ -1,0 +1,85 @@
+"""One worker on one device, in this process."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+from worker.catalog import Catalog, ZooLoader
+from worker.connection import connect, retry_until_available
+from worker.consumer import BatchWorker
+from worker.contract import WorkerReport
+from worker.device_memory import memory_of
+from worker.devices import choose_runtime
+from worker.errors import StartError
+from worker.live_catalog import LiveCatalog
+from worker.metrics import WorkerMetrics
+from worker.pipeline import PicturePipeline
+from worker.report import Reporter
+from worker.settings import WorkerSettings
+from worker.vitals import Pulse
+from worker.watchdog import Watchdog
+from worker.workbench import open_engine
+
+log = logging.getLogger("worker")
+
+
+def run(settings: WorkerSettings) -> None:
+    """Loads the zoo, then works until SIGTERM or SIGINT. Raises `StartError` or `ZooError`."""
+    _leave_on_signals()
+    runtime = choose_runtime(settings.runtime, settings.device, settings.precision, settings.threads)
+    name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    connection = connect(settings.redis_url)
+    report = WorkerReport(name=name, device=runtime.device, runtime=runtime.name, styles=(), upscalers=())
+    reporter = Reporter(connection, report)
+    metrics = WorkerMetrics()
+    catalog = LiveCatalog(ZooLoader(runtime, settings.trunk), settings.zoo_dir, metrics, reporter.publish)
+    _check_zoo(settings, catalog.current)
+    metrics.watch(memory_of(runtime.device))
+    pulse = Pulse()
+    _serve(metrics, settings, pulse)
+    engine = open_engine(settings, metrics.count_retry)
+    engine.measure(catalog.current.models())
+    # The queue's own classes ask Redis for something at once, and would end the worker if it is not up yet.
+    retry_until_available(connection.ping, threading.Event(), 0)
+    with ThreadPoolExecutor(max(os.cpu_count() or 1, 2), "codec") as codec:
+        delay_s = settings.max_batch_delay_ms / 1000
+        pipeline = PicturePipeline(catalog, engine, codec, metrics, settings.max_batch, delay_s)
+        worker = BatchWorker(connection, pipeline, name, metrics, pulse)
+        worker.stop_on_signals()
+        watchdog = Watchdog(pipeline.device_busy_since, settings.device_timeout_s)
+        for companion in (reporter, catalog, watchdog):
+            companion.start()
+        served = catalog.current
+        log.info("%s serves %d styles and %d upscalers.", runtime.device, len(served.styles), len(served.upscalers))
+        worker.run()
+        for companion in (watchdog, catalog, reporter):
+            companion.stop()
+
+
+def _leave_on_signals() -> None:
+    """As long as no job is in hand there is nothing to finish. A container's first process would ignore SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+
+
+def _check_zoo(settings: WorkerSettings, catalog: Catalog) -> None:
+    if catalog.is_empty:
+        raise StartError(f"The zoo {settings.zoo_dir} holds nothing that can be served: set IMPASTO_ZOO_DIR.")
+    is_chosen = "trunk" in settings.model_fields_set
+    if is_chosen and settings.trunk not in catalog.trunks:
+        there = ", ".join(catalog.trunks) or "none"
+        raise StartError(f"IMPASTO_TRUNK is {settings.trunk!r}, but the zoo's trunks are: {there}.")
+
+
+def _serve(metrics: WorkerMetrics, settings: WorkerSettings, pulse: Pulse) -> None:
+    if not settings.metrics_port:
+        return
+    try:
+        metrics.serve(settings.metrics_host, settings.metrics_port, pulse)
+    except OSError as error:
+        raise StartError(f"The metrics port {settings.metrics_port} cannot be used: {error.strerror}.") from error

@@ -1,0 +1,46 @@
+"""Device, zoo and engine as the settings say, for work without a queue."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worker.catalog import Catalog, ZooLoader
+from worker.devices import choose_runtime
+from worker.engine import Engine, Reason, tell_nobody
+from worker.errors import StartError
+from worker.runtimes import Runtime
+from worker.settings import WorkerSettings
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """All that painting needs."""
+
+    runtime: Runtime
+    catalog: Catalog
+    engine: Engine
+
+
+def open_workbench(settings: WorkerSettings) -> Workbench:
+    """Loads the zoo onto the device. Raises `StartError` or `ZooError`."""
+    runtime = open_runtime(settings)
+    return Workbench(runtime, load_zoo(settings, runtime), open_engine(settings))
+
+
+def open_runtime(settings: WorkerSettings) -> Runtime:
+    """The device, ready. Raises `StartError`."""
+    return choose_runtime(settings.runtime, settings.device, settings.precision, settings.threads)
+
+
+def load_zoo(settings: WorkerSettings, runtime: Runtime) -> Catalog:
+    """What the zoo holds, on the device. Raises `ZooError`, or `StartError` for a trunk that is not in it."""
+    catalog = ZooLoader(runtime, settings.trunk).load(settings.zoo_dir)
+    if "trunk" in settings.model_fields_set and settings.trunk not in catalog.trunks:
+        there = ", ".join(catalog.trunks) or "none"
+        raise StartError(f"IMPASTO_TRUNK is {settings.trunk!r}, but the zoo's trunks are: {there}.")
+    return catalog
+
+
+def open_engine(settings: WorkerSettings, report: Callable[[Reason], None] = tell_nobody) -> Engine:
+    """What runs batches. `report` is told of each retry."""
+    given = settings.batch_megapixels
+    return Engine(None if given is None else round(given * 1e6), report=report)
