@@ -1,0 +1,1 @@
+"""Measurements of the product, each one command: `python -m benchmarks.engine`. Ratios count, taken within one run."""

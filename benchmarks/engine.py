@@ -1,0 +1,202 @@
+"""How fast a network alone is: `python -m benchmarks.engine`.
+
+Every runtime of the worker beside PyTorch eager and ONNX Runtime with the same weights, between 8-bit pictures in the
+host's memory, in turn within each round; and beside the floor that arithmetic and memory set.
+"""
+
+import math
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from benchmarks.floor import Peak, count_layers, measure_peak
+from benchmarks.layers import profile_layers
+from benchmarks.pictures import draw_pixels
+from benchmarks.report import Goal, Report, Table, numbers, options
+from benchmarks.rivals import EagerNetwork, OnnxNetwork
+from benchmarks.rounds import time_in_turn
+from benchmarks.zoos import Trunk, trunks
+from worker.arrays import Norms, Pixels
+from worker.devices import choose_runtime
+from worker.errors import StartError
+
+Paint = Callable[[Pixels, Norms], Pixels]
+
+EAGER = "PyTorch eager float32"
+RUNTIMES = {
+    "cpu": (("openvino", "bfloat16"), ("openvino", "float32"), ("torchscript", "float32")),
+    "cuda": (("torchscript", "float16"), ("torchscript", "float32")),
+}
+LARGEST_CALL = {"cpu": 2.2, "cuda": 70.0}
+"""Megapixels of one call past which a batch only repeats what smaller ones show."""
+LEAST_SHARE = 0.01
+"""Of the time, for a kind of layer to be told."""
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch of pictures of one size."""
+
+    width: int
+    height: int
+    batch: int
+
+    @property
+    def megapixels(self) -> float:
+        """Of the whole batch."""
+        return self.width * self.height * self.batch / 1e6
+
+    @property
+    def name(self) -> str:
+        """The size, as in the tables."""
+        return f"{self.width}x{self.height}"
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    chosen = _parser().parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    report = Report("engine", chosen)
+    peaks = _measure_peaks(report, device)
+    speeds = report.table(
+        f"Engine on {device}", *("trunk", "size", "batch", "runtime", "ms", "pictures/s", "x eager", "of the floor")
+    )
+    layers = report.table("OpenVINO's time in the layers of one 512x512 picture", "trunk", "layers", "ms", "share")
+    with TemporaryDirectory() as folder:
+        for trunk in trunks(Path(folder), chosen.widths):
+            contenders = dict(_contenders(trunk, device, Path(folder)))
+            for case in _cases(chosen, device):
+                _measure(speeds, trunk, case, _those_for(case, contenders, chosen), peaks, chosen)
+            if device == "cpu":
+                _profile(layers, trunk)
+    report.goals += _goals(speeds, device)
+    report.finish()
+
+
+def _parser() -> ArgumentParser:
+    parser = options("engine", "Pictures a second of a network alone, per runtime.")
+    parser.add_argument("--widths", type=numbers, default=(16, 32), help="trunks to measure (16,32)")
+    parser.add_argument("--batches", type=numbers, default=(1, 2, 4, 8, 16, 32), help="1,2,4,8,16,32")
+    parser.add_argument("--rival-batches", type=numbers, default=(1, 8), help="batches for all but the fastest (1,8)")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each is called in turn (5)")
+    return parser
+
+
+def _cases(chosen: Namespace, device: str) -> Iterator[Case]:
+    sizes = ((256, 256), (512, 512)) if chosen.quick else ((256, 256), (512, 512), (1024, 1024), (1920, 1080))
+    for width, height in sizes:
+        for batch in (1, 4) if chosen.quick else chosen.batches:
+            case = Case(width, height, batch)
+            if case.megapixels <= LARGEST_CALL[device]:
+                yield case
+
+
+def _contenders(trunk: Trunk, device: str, folder: Path) -> Iterator[tuple[str, Paint]]:
+    """Programs by name, the one that the worker would choose first."""
+    for runtime, precision in RUNTIMES[device]:
+        try:
+            network = choose_runtime(runtime, device, precision, 0).load(trunk.archive)
+        except StartError:
+            continue  # not on this machine
+        yield f"{runtime} {precision}", network.paint
+    if device == "cpu":
+        yield "ONNX Runtime float32", OnnxNetwork(trunk.archive, folder).paint
+    yield EAGER, EagerNetwork(trunk.archive, device).paint
+
+
+def _those_for(case: Case, contenders: Mapping[str, Paint], chosen: Namespace) -> Mapping[str, Paint]:
+    if case.batch in chosen.rival_batches:
+        return contenders
+    first = next(iter(contenders))
+    return {first: contenders[first]}
+
+
+def _measure(
+    table: Table,
+    trunk: Trunk,
+    case: Case,
+    contenders: Mapping[str, Paint],
+    peaks: Mapping[str, Peak],
+    chosen: Namespace,
+) -> None:
+    pixels_BHWC = np.stack([draw_pixels(case.width, case.height, seed) for seed in range(case.batch)])
+    norm_BP = np.random.default_rng(0).random((case.batch, trunk.archive.card.norm_size or 0), np.float32)
+    calls = {name: _Call(paint, pixels_BHWC, norm_BP) for name, paint in contenders.items()}
+    seconds = time_in_turn(calls, 2 if chosen.quick else chosen.rounds)
+    layers = count_layers(trunk.width, case.batch, case.height, case.width)
+    eager_s = seconds.get(EAGER)
+    for name, taken in seconds.items():
+        table.add(
+            trunk.archive.card.name,
+            case.name,
+            case.batch,
+            name,
+            taken * 1000,
+            case.batch / taken,
+            eager_s / taken if eager_s else None,
+            peaks[name.rsplit(" ", 1)[1]].floor_s(layers) / taken,
+        )
+
+
+def _profile(table: Table, trunk: Trunk) -> None:
+    spent_ms = profile_layers(trunk.archive, 512)
+    for name, ms in spent_ms.items():
+        share = ms / sum(spent_ms.values())
+        if share >= LEAST_SHARE:
+            table.add(trunk.archive.card.name, name, ms, share)
+
+
+@dataclass(frozen=True)
+class _Call:
+    paint: Paint
+    pixels_BHWC: Pixels
+    norm_BP: Norms
+
+    def __call__(self) -> Pixels:
+        return self.paint(self.pixels_BHWC, self.norm_BP)
+
+
+def _measure_peaks(report: Report, device: str) -> dict[str, Peak]:
+    precisions = dict.fromkeys(precision for _, precision in RUNTIMES[device])
+    peaks = {precision: measure_peak(device, DTYPES[precision]) for precision in precisions}
+    table = report.table("What the machine can do", "precision", "Gflop/s of a matrix product", "GB/s of a copy")
+    for precision, peak in peaks.items():
+        table.add(precision, peak.operations_per_s / 1e9, peak.bytes_per_s / 1e9)
+    floors = report.table(
+        "The floor of one 256x256 picture",
+        "trunk width",
+        "Gflop",
+        "precision",
+        "MB in and out of layers",
+        "ms at least",
+    )
+    for width in (16, 32):
+        layers = count_layers(width, 1, 256, 256)
+        for precision, peak in peaks.items():
+            moved_mb = sum(layer.values for layer in layers) * peak.itemsize / 1e6
+            arithmetic = sum(layer.operations for layer in layers) / 1e9
+            floors.add(width, arithmetic, precision, moved_mb, peak.floor_s(layers) * 1000)
+    return peaks
+
+
+def _goals(table: Table, device: str) -> list[Goal]:
+    """What issue 4 asks of a GPU; of a CPU it asks nothing here."""
+    if device != "cuda":
+        return []
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows if row[3] == "torchscript float16"]
+    at_once = next((row["x eager"] for row in rows if (row["size"], row["batch"]) == ("512x512", 1)), math.nan)
+    batched = next((row["of the floor"] for row in rows if (row["size"], row["batch"]) == ("512x512", 16)), math.nan)
+    return [
+        Goal("float16 beside eager float32, 512x512, batch 1", float(at_once or math.nan), at_least=6),
+        Goal("share of the floor, 512x512, batch 16", float(batched or math.nan), at_least=0.5),
+    ]
+
+
+if __name__ == "__main__":
+    main()

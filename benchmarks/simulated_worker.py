@@ -1,0 +1,71 @@
+"""`python -m benchmarks.simulated_worker MILLISECONDS`: a real worker whose device is a pause of that length a batch.
+
+So a pool's queue and bookkeeping can be measured on a machine that has no devices to fill.
+"""
+
+import sys
+import time
+from unittest.mock import patch
+
+from worker import single
+from worker.archive import Archive
+from worker.arrays import Norms, Pixels
+from worker.settings import WorkerSettings
+
+
+class SimulatedNetwork:
+    """Gives back what it gets, after a while."""
+
+    reach = None
+
+    def __init__(self, latency_s: float) -> None:
+        self._latency_s = latency_s
+
+    def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> Pixels:
+        """The photos."""
+        time.sleep(self._latency_s)
+        return pixels_BHWC
+
+    def enlarge(self, pixels_BHWC: Pixels) -> Pixels:
+        """Nobody asks for it."""
+        raise NotImplementedError
+
+    def measure(self, crops_NHWC: Pixels, norm_P: Norms) -> Norms:
+        """Nobody asks for it: there are no tiles without a reach."""
+        raise NotImplementedError
+
+    def paint_held(self, tiles_BHWC: Pixels, norm_P: Norms, statistics_P: Norms) -> Pixels:
+        """See `measure`."""
+        raise NotImplementedError
+
+    def in_float32(self) -> None:
+        """There is no other precision."""
+
+    def free_memory(self) -> None:
+        """There is nothing to give back."""
+
+
+class SimulatedRuntime:
+    """A device that only waits."""
+
+    name = "simulated"
+
+    def __init__(self, latency_s: float) -> None:
+        self._latency_s = latency_s
+        self.device = f"{latency_s * 1000:g} ms a batch"
+
+    def load(self, archive: Archive) -> SimulatedNetwork:
+        """Any archive is a network that does nothing."""
+        return SimulatedNetwork(self._latency_s)
+
+
+def main() -> None:
+    """Works until SIGTERM."""
+    runtime = SimulatedRuntime(float(sys.argv[1]) / 1000)
+    # Everything else is the worker as it is.
+    with patch.object(single, "choose_runtime", lambda *_: runtime):
+        single.run(WorkerSettings.load())
+
+
+if __name__ == "__main__":
+    main()
