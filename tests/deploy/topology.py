@@ -1,0 +1,206 @@
+"""The compose file's topology without containers: its Redis, API processes, workers, proxy and Prometheus."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.deploy.compose import DEPLOY, ROOT, fixed_environment, read_yaml, services
+from tests.redis_server import free_port
+
+PASSWORD = "a-password"  # noqa: S105 (of a server that lives for a test)
+PROGRAMS = ("redis-server", "prometheus", "nginx")
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Looks again and again, for what announces itself to nobody."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+class Program:
+    """A process that is started again by hand, as its container would be by Docker."""
+
+    def __init__(self, name: str, command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
+        self._command = command
+        self._log = folder / f"{name}.log"
+        self._environment = {key: value for key, value in os.environ.items() if not key.startswith("IMPASTO_")}
+        self._environment |= environment or {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        self._process.wait(60)
+        self._process = None
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+
+class Topology:
+    """Two API processes behind the proxy, three workers, Redis and Prometheus, all with the files of deploy/."""
+
+    def __init__(self, folder: Path, zoo: Path) -> None:
+        self._folder = folder
+        self._redis_port, self._proxy_port, self._prometheus_port = free_port(), free_port(), free_port()
+        self._api_ports = [free_port() for _ in range(2)]
+        self._worker_ports = [free_port() for _ in range(3)]
+        self.redis_url = f"redis://:{PASSWORD}@127.0.0.1:{self._redis_port}/0"
+        self.address = f"http://127.0.0.1:{self._proxy_port}"
+        self.redis = self._redis()
+        self.apis = [self._api(index, port) for index, port in enumerate(self._api_ports)]
+        self.workers = [self._worker(index, port, zoo) for index, port in enumerate(self._worker_ports)]
+        self.proxy = self._proxy()
+        self.prometheus = self._prometheus()
+
+    @property
+    def programs(self) -> list[Program]:
+        return [self.redis, *self.apis, *self.workers, self.proxy, self.prometheus]
+
+    def start(self) -> None:
+        for program in self.programs:
+            program.start()
+        self.wait_for_redis()
+        until(lambda: self.live_workers() == len(self.workers), "all workers are alive")
+
+    def stop(self) -> None:
+        for program in reversed(self.programs):
+            program.end()
+
+    def wait_for_redis(self) -> None:
+        def answers() -> bool:
+            try:
+                with Redis.from_url(self.redis_url) as connection:
+                    return bool(connection.ping())
+            except RedisError:
+                return False
+
+        until(answers, "Redis answers")
+
+    def is_api_alive(self, index: int) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self._api_ports[index]}/livez", timeout=30).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def live_workers(self) -> int:
+        try:
+            answer = httpx.get(f"{self.address}/readyz", timeout=30)
+        except httpx.TransportError:
+            return 0
+        return int(answer.json()["workers"]) if answer.status_code == 200 else 0
+
+    def worker_values(self, metric: str) -> list[float]:
+        """What each worker says of a metric, its labels included."""
+        pages = [httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text for port in self._worker_ports]
+        return [float(re.findall(rf"^{re.escape(metric)} (\S+)", page, re.MULTILINE)[0]) for page in pages]
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """What Prometheus answers at once."""
+        answer = httpx.post(
+            f"http://127.0.0.1:{self._prometheus_port}/api/v1/query", data={"query": expression}, timeout=30
+        )
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()["data"]["result"]
+        return found
+
+    def rules(self) -> list[dict[str, Any]]:
+        """The alert rules as Prometheus has evaluated them."""
+        answer = httpx.get(f"http://127.0.0.1:{self._prometheus_port}/api/v1/rules", timeout=30)
+        return [rule for group in answer.json()["data"]["groups"] for rule in group["rules"]]
+
+    def _redis(self) -> Program:
+        data, config = self._folder / "redis", self._folder / "redis.conf"
+        data.mkdir()
+        text = (DEPLOY / "redis" / "redis.conf").read_text()
+        for theirs, ours in {
+            "bind * -::*": "bind 127.0.0.1",
+            "port 6379": f"port {self._redis_port}",
+            "dir /data": f"dir {data}",
+        }.items():
+            assert theirs in text
+            text = text.replace(theirs, ours)
+        config.write_text(text)
+        script = services()["redis"]["command"][2].replace("$$", "$").replace("valkey-server", "redis-server")
+        script = script.replace("/etc/impasto/redis.conf", str(config))
+        script = script.replace("/tmp/password.conf", str(self._folder / "password.conf"))  # noqa: S108
+        environment = {"REDIS_PASSWORD": PASSWORD, "REDIS_MAXMEMORY": "256mb"}
+        return Program("redis", ["sh", "-c", script], self._folder, environment)
+
+    def _api(self, index: int, port: int) -> Program:
+        own = {"REDIS_URL": self.redis_url, "HOST": "127.0.0.1", "PORT": str(port), "CACHE_TTL_S": "60"}
+        return self._python(f"api-{index}", "service", {**fixed_environment("api"), **_prefixed(own)})
+
+    def _worker(self, index: int, port: int, zoo: Path) -> Program:
+        own = {
+            "REDIS_URL": self.redis_url,
+            "ZOO_DIR": str(zoo),
+            "METRICS_HOST": "127.0.0.1",
+            "METRICS_PORT": str(port),
+            "DEVICES": "cpu",
+            "THREADS": "1",
+        }
+        return self._python(f"worker-{index}", "worker", {**fixed_environment("worker"), **_prefixed(own)})
+
+    def _python(self, name: str, module: str, environment: dict[str, str]) -> Program:
+        return Program(name, [sys.executable, "-m", module], self._folder, environment)
+
+    def _proxy(self) -> Program:
+        folder = self._folder / "proxy"
+        folder.mkdir()
+        text = (DEPLOY / "proxy" / "nginx.conf").read_text()
+        (folder / "nginx.conf").write_text(text.replace(" /tmp/", f" {folder}/"))
+        (folder / "listen.conf").write_text(f"listen 127.0.0.1:{self._proxy_port};\n")
+        # Without Docker's name server the addresses are given.
+        servers = "\n".join(f"server 127.0.0.1:{port} max_fails=1 fail_timeout=2s;" for port in self._api_ports)
+        (folder / "upstream.conf").write_text(f"upstream api {{ zone api 64k; {servers} keepalive 32; }}\n")
+        user = "user root; " if os.geteuid() == 0 else ""
+        command = ["nginx", "-e", "stderr", "-c", str(folder / "nginx.conf"), "-g", f"{user}daemon off;"]
+        return Program("proxy", command, self._folder)
+
+    def _prometheus(self) -> Program:
+        folder = self._folder / "prometheus"
+        shutil.copytree(DEPLOY / "prometheus", folder)
+        config = read_yaml(folder / "prometheus.yml")
+        config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        for job in config["scrape_configs"]:
+            # Without Docker's name server the targets come from the files that are there for further ones.
+            job.pop("dns_sd_configs", None)
+        config["scrape_configs"][-1]["static_configs"] = [{"targets": [f"127.0.0.1:{self._prometheus_port}"]}]
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        for job_name, ports in (("api", self._api_ports), ("worker", self._worker_ports)):
+            targets = [{"targets": [f"127.0.0.1:{port}" for port in ports]}]
+            (folder / "targets" / f"{job_name}.yml").write_text(yaml.safe_dump(targets))
+        replaced = {"--config.file": folder / "prometheus.yml", "--storage.tsdb.path": folder / "data"}
+        options = dict(option.split("=", 1) for option in services()["prometheus"]["command"])
+        options |= {name: str(value) for name, value in replaced.items()}
+        options["--web.listen-address"] = f"127.0.0.1:{self._prometheus_port}"
+        return Program(
+            "prometheus", ["prometheus", *(f"{name}={value}" for name, value in options.items())], self._folder
+        )
+
+
+def _prefixed(settings: dict[str, str]) -> dict[str, str]:
+    return {f"IMPASTO_{name}": value for name, value in settings.items()}
