@@ -6,7 +6,7 @@ TORCH := torch==2.13.0
 # Options for pip, such as an index with CPU builds.
 TORCH_OPTIONS ?=
 
-.PHONY: install serve test lint check format clean
+.PHONY: install serve test lint check format bench clean
 
 install: $(VENV)/.installed
 serve: $(VENV)/.installed
@@ -21,6 +21,10 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+# Half an hour on an idle machine; `$(BIN)/python -m benchmarks --quick` tries all of them.
+bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
