@@ -9,7 +9,7 @@ def has_bfloat16(device: torch.device) -> bool:
     PyTorch computes it everywhere, but a processor without the instructions takes twenty times as long as for float32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

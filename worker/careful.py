@@ -34,9 +34,14 @@ class CarefulNetwork:
         return self._run(pixels_1HWC, lambda network, _: network.stage(Method.UP_HELD, *inputs))
 
     def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> Values:
-        """Another stage of a large painting, as `Network.stage` computes it, in float32."""
+        """Another stage of a large painting, as `Network.stage` computes it, as float32."""
         values: Values = self._network.stage(method, *inputs, block=block).astype(np.float32, copy=False)
-        return values
+        exact = None if np.isfinite(values).all() else self._network.in_float32()
+        if exact is None:
+            return values
+        log.warning("A tile's features overflow in half precision; they are computed again in float32.")
+        self._report()
+        return exact.stage(method, *inputs, block=block)
 
     @property
     def blocks(self) -> int:

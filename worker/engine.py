@@ -14,7 +14,7 @@ from worker.catalog import LoadedTrunk, LoadedUpscaler
 from worker.contract import ErrorCode
 from worker.enlarging import UPSCALE_TILE, enlarge_in_tiles, tiled_size
 from worker.errors import JobError
-from worker.large_pictures import LargePainting, can_paint_in_tiles
+from worker.large_pictures import STAGE_TILE_PX, LargePainting, can_paint_in_tiles
 from worker.limits import SIDE, Limits, is_out_of_memory
 from worker.runtimes.methods import Method
 
@@ -86,7 +86,8 @@ def tell_nobody(reason: Reason) -> None:
 class Engine:
     """Turns tasks into pictures; a task that fails fails alone.
 
-    If memory runs out, half the batch is tried, then smaller tiles, which is remembered; then the picture is too large.
+    If memory runs out, half the batch is tried, then smaller tiles; then the picture is too large. What helped is
+    remembered.
     """
 
     def __init__(
@@ -132,28 +133,53 @@ class Engine:
         return self._retry(tasks, failure)
 
     def _retry(self, tasks: Sequence[EngineTask], failure: Exception) -> list[Pixels | JobError]:
-        out_of_memory = is_out_of_memory(failure)
-        key, network = tasks[0].key, tasks[0].model.network
-        if out_of_memory:
-            network.free_memory()
-        if len(tasks) == 1:
-            return [self._retry_in_tiles(tasks[0]) if out_of_memory else _cannot_compute()]
-        if out_of_memory:
+        if is_out_of_memory(failure):
+            return self._retry_with_less(tasks)
+        return self._run_halves(tasks) if len(tasks) > 1 else [_cannot_compute()]
+
+    def _retry_with_less(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
+        key = tasks[0].key
+        log.warning("Memory runs out with a batch of %d for %s.", len(tasks), key)
+        tasks[0].model.network.free_memory()
+        before = self._limits.remembered(key.network)
+        if len(tasks) > 1 or self._takes_tiles_together(tasks[0]):
             self._limits.halve_batch(key.network, len(tasks) * key.pixels)
+            results = self._run_halves(tasks)
+        else:
+            results = [self._retry_in_tiles(tasks[0])]
+        if any(isinstance(result, JobError) for result in results):
+            self._limits.restore(key.network, before)
+        return results
+
+    def _run_halves(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
+        """Of a single photo it is its tiles that go in smaller batches."""
         self._report("half_batch")
         half = len(tasks) // 2
-        return self.run(tasks[:half]) + self.run(tasks[half:])
+        return [result for part in (tasks[:half], tasks[half:]) if part for result in self.run(part)]
 
     def _retry_in_tiles(self, task: EngineTask) -> Pixels | JobError:
-        height, width, _ = task.pixels_HWC.shape
-        tile_px = min(self._tile_px(task), height * width)
-        if not self._has_tiles(task) or tile_px < 4 * LEAST_TILE_PX:
+        tried_px = self._tried_px(task)
+        if not self._has_tiles(task) or tried_px < 4 * LEAST_TILE_PX:
             return JobError(
                 ErrorCode.TOO_LARGE, "The picture does not fit into the device's memory: send a smaller one."
             )
         self._report("tiles")
-        self._limits.limit_tile(task.key.network, tile_px // 4)
+        self._limits.limit_tile(task.key.network, tried_px // 4)
         return self.run([task])[0]
+
+    def _tried_px(self, task: EngineTask) -> int:
+        """Pixels of a picture, or of each of its tiles, that went to the device."""
+        height, width, _ = task.pixels_HWC.shape
+        tile_px = self._tile_px(task)
+        if height * width <= tile_px:
+            return height * width
+        return min(tile_px, STAGE_TILE_PX) if isinstance(task, PaintTask) and self._has_tiles(task) else tile_px
+
+    def _takes_tiles_together(self, task: EngineTask) -> bool:
+        """Whether several tiles of a picture go to the device at once."""
+        if isinstance(task, PaintTask) or task.overlap is None:
+            return False
+        return min(self.budget_px(task.key), task.key.pixels) >= 2 * self._tried_px(task)
 
     def _compute(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         first = tasks[0]

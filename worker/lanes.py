@@ -4,14 +4,16 @@ Every id goes through RQ's intermediate list of its queue, in which it stays unt
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from redis import Redis
 from redis.client import Pipeline
 from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job as RqJob
+from rq.registry import FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
@@ -64,12 +66,49 @@ end
 in the order in which they were there."""
 
 
+@dataclass(frozen=True)
+class Registries:
+    """Where RQ notes a queue's jobs."""
+
+    started: StartedJobRegistry
+    finished: FinishedJobRegistry
+
+    @classmethod
+    def of(cls, queue: Queue) -> Self:
+        """Those of a queue."""
+        return cls(queue.started_job_registry, queue.finished_job_registry)
+
+
+class LaneJob(RqJob):
+    """RQ's job, without what costs RQ much of the time to close it: new registries, and writing all of its record."""
+
+    registries: Registries
+
+    @property
+    def started_job_registry(self) -> StartedJobRegistry:
+        """RQ makes a new one each time it is asked for."""
+        return self.registries.started
+
+    @property
+    def finished_job_registry(self) -> FinishedJobRegistry:
+        """As above."""
+        return self.registries.finished
+
+    def save(self, pipeline: Pipeline | None = None, include_meta: bool = True, include_result: bool = True) -> None:
+        """What a worker changes. RQ compresses and writes everything else again, too."""
+        times = {"started_at": self.started_at, "ended_at": self.ended_at, "last_heartbeat": self.last_heartbeat}
+        written: dict[Any, Any] = {name: utcformat(time) for name, time in times.items() if time is not None}
+        connection = self.connection if pipeline is None else pipeline
+        connection.hset(self.key, mapping={**written, "worker_name": self.worker_name or ""})
+
+
 class Lanes:
     """Both queues, as a worker takes from them. Threads may use it at the same time."""
 
     def __init__(self, connection: Redis) -> None:
         self._connection = connection
         self._queues = {lane: Queue(lane.queue, connection=connection, serializer=JSONSerializer) for lane in Lane}
+        self._registries = {lane: Registries.of(queue) for lane, queue in self._queues.items()}
         self._take = connection.register_script(_TAKE)
         self._put_back = connection.register_script(_PUT_BACK)
 
@@ -91,7 +130,7 @@ class Lanes:
         job_id: Any = self._connection.blmove(queue.key, queue.intermediate_queue_key, timeout_s)
         return [job_id.decode()] if job_id else []
 
-    def fetch(self, job_ids: Sequence[str]) -> list[tuple[RqJob, bytes | None]]:
+    def fetch(self, job_ids: Sequence[str]) -> list[tuple[LaneJob, bytes | None]]:
         """Jobs and their uploads, in one round trip. What RQ has forgotten is passed over for good."""
         with self._connection.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
@@ -110,7 +149,7 @@ class Lanes:
 
     def mark_started(self, job: RqJob, pipe: Pipeline) -> None:
         """Takes a job out of the intermediate list, as somebody answers for it from now on."""
-        pipe.lrem(self._queue_of(job).intermediate_queue_key, 1, job.id)
+        pipe.lrem(self._queues[_lane_of(job)].intermediate_queue_key, 1, job.id)
 
     def put_back_stuck(self, patience_s: int) -> None:
         """Puts back what workers took and died before starting. To be called again and again, by any worker."""
@@ -118,15 +157,13 @@ class Lanes:
             keys = [queue.intermediate_queue_key, queue.key, stuck_key(lane)]
             self._put_back(keys=keys, args=[patience_s])
 
-    def _queue_of(self, job: RqJob) -> Queue:
-        return self._queues[Lane.BULK if job.origin == Lane.BULK.queue else Lane.INTERACTIVE]
-
-    def _restore(self, job_id: str, record: Mapping[bytes, bytes]) -> RqJob | None:
-        job = RqJob(id=job_id, connection=self._connection, serializer=JSONSerializer)
+    def _restore(self, job_id: str, record: Mapping[bytes, bytes]) -> LaneJob | None:
+        job = LaneJob(id=job_id, connection=self._connection, serializer=JSONSerializer)
         try:
             job.restore(record)
         except NoSuchJobError:
             return None
+        job.registries = self._registries[_lane_of(job)]
         return job
 
     def _drop(self, job_ids: Sequence[str]) -> None:
@@ -137,3 +174,7 @@ class Lanes:
                 for job_id in job_ids:
                     pipe.lrem(queue.intermediate_queue_key, 1, job_id)
             pipe.execute()
+
+
+def _lane_of(job: RqJob) -> Lane:
+    return Lane.BULK if job.origin == Lane.BULK.queue else Lane.INTERACTIVE

@@ -36,7 +36,7 @@ class LargePainting:
     """A photo on its way to a painting."""
 
     def __init__(self, photo_HWC: Pixels, network: CarefulNetwork, norm_P: Norms, tile_px: int) -> None:
-        """`tile_px`: most pixels of the photo that go to the device at once, but for the blocks."""
+        """`tile_px`: most pixels of the photo, or features of so many, that go to the device at once."""
         self._photo_HWC = photo_HWC
         self._network = network
         self._norm_1P = norm_P[None]
@@ -55,15 +55,18 @@ class LargePainting:
     def _survey_before_blocks(self) -> int:
         """Finds the first layers' statistics; returns how many channels they have."""
         tiles = self._plan(Method.DOWN_HELD, REDUCTION)
+        counts = [_kept_by_first_layers(self._of_photo(tile)) for tile in tiles]
         for _ in range(SURVEYS_DOWN):
-            moments_2C = self._pool(tiles, [self._survey_down(tile) for tile in tiles])
+            moments_2C = self._pool([self._survey_down(tile) for tile in tiles], counts)
             self._correct(moments_2C, 0)
         return int(moments_2C.shape[1])
 
     def _survey_behind_blocks(self, features_1CHW: Values) -> None:
         tiles = self._plan(Method.UP_HELD)
         for _ in range(SURVEYS_UP):
-            moments_2C = self._pool(tiles, [self._survey_up(tile, features_1CHW) for tile in tiles])
+            moments_2C = self._pool(
+                [self._survey_up(tile, features_1CHW) for tile in tiles], [(tile.kept_px,) for tile in tiles]
+            )
             self._correct(moments_2C, self._statistics_2C.shape[1] - moments_2C.shape[1])
 
     def _paint_block(self, block: int, features_1CHW: Values, channels: int) -> int:
@@ -112,9 +115,18 @@ class LargePainting:
         return self._network.stage(Method.SURVEY_UP, part_1CHW, _mask(tile), self._norm_1P, self._statistics_2C)
 
     @staticmethod
-    def _pool(tiles: Sequence[Tile], moments: Sequence[Values]) -> Values:
-        """Means (2, C) over the whole photo of what was surveyed in its tiles."""
-        pooled_2C: Values = np.average(moments, axis=0, weights=[tile.kept_px for tile in tiles])
+    def _pool(moments: Sequence[Values], counts: Sequence[Sequence[int]]) -> Values:
+        """Means (2, C) over the whole photo of what was surveyed in its tiles.
+
+        `counts`: how many values each tile has, layer by layer, of which each has twice the channels of the one before;
+        or one number, of which that of all layers is a fixed multiple.
+        """
+        counts_TL = np.array(counts, np.float64)
+        channels_L = 2 ** np.arange(counts_TL.shape[1])
+        moments_T2C = np.stack(moments)
+        weights_TC = np.repeat(counts_TL, channels_L * (moments_T2C.shape[2] // channels_L.sum()), axis=1)
+        weights_T1C = (weights_TC / weights_TC.sum(axis=0))[:, None]
+        pooled_2C: Values = (moments_T2C * weights_T1C).sum(axis=0)
         return pooled_2C
 
     def _correct(self, moments_2C: Values, first: int) -> None:
@@ -144,6 +156,17 @@ class LargePainting:
             )
             painted_HWC[on_photo.kept] = part_HWC[on_photo.inner]
         return painted_HWC
+
+
+def _kept_by_first_layers(on_photo: Tile) -> list[int]:
+    """Values of a channel that are kept of a tile behind each of the first layers: later ones halve a side, rounded up.
+
+    In tiles at the lower and right edge that is not in proportion.
+    """
+    rows, columns = on_photo.kept
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    strides = [2**layer for layer in range(SURVEYS_DOWN)]
+    return [-(-height // stride) * -(-width // stride) for stride in strides]
 
 
 def _mask(tile: Tile) -> Values:

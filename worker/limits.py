@@ -12,7 +12,18 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 ENOUGH = 0.95
 """Part of the greatest throughput that is good enough for a smaller batch, with which nobody waits as long."""
 
-_MEMORY_MESSAGES = ("out of memory", "allocate memory", "bad_alloc", "alloc_failed", "not enough memory")
+_MEMORY_MESSAGES = (
+    "out of memory",
+    "allocate memory",
+    "bytes of memory",  # OpenVINO: "Failed to allocate 64 bytes of memory"
+    "bad_alloc",
+    "alloc_failed",
+    "allocation_failed",
+    "not enough memory",
+)
+
+Remembered = tuple[int | None, int | None]
+"""Pixels of a batch and of a tile that a network was limited to; none for what it was not."""
 
 
 class Limits:
@@ -45,6 +56,18 @@ class Limits:
     def limit_tile(self, network: str, tile_px: int) -> None:
         """Remembers that larger tiles are too much."""
         self._tile_px[network] = tile_px
+
+    def remembered(self, network: str) -> Remembered:
+        """What was found out about a network, for `restore`."""
+        return self._batch_px.get(network), self._tile_px.get(network)
+
+    def restore(self, network: str, remembered: Remembered) -> None:
+        """Forgets what was found out since: a picture that fits in no way says nothing about the others."""
+        for limits, px in zip((self._batch_px, self._tile_px), remembered, strict=True):
+            if px is None:
+                limits.pop(network, None)
+            else:
+                limits[network] = px
 
     @property
     def least_batch_px(self) -> int:
