@@ -78,7 +78,9 @@ class LargePainting:
         vectors = (self._norm_1P, self._statistics_2C)
         for tile in self._plan(Method.BLOCK_SUM):
             parts = (features_1CHW[..., *tile.read], second_1CHW[..., *tile.read])
-            features_1CHW[..., *tile.read] = self._network.stage(Method.BLOCK_SUM, *parts, *vectors, block=block)
+            sum_1CHW = self._network.stage(Method.BLOCK_SUM, *parts, *vectors, block=block)
+            # The last tiles begin within those before them, where the block must not be added twice.
+            features_1CHW[..., *tile.kept] = sum_1CHW[..., *tile.inner]
         return channels
 
     def _convolve(self, method: Method, block: int, features_1CHW: Values, *vectors: Values) -> Values:
@@ -163,8 +165,7 @@ def _kept_by_first_layers(on_photo: Tile) -> list[int]:
 
     In tiles at the lower and right edge that is not in proportion.
     """
-    rows, columns = on_photo.kept
-    height, width = rows.stop - rows.start, columns.stop - columns.start
+    height, width = on_photo.kept_shape
     strides = [2**layer for layer in range(SURVEYS_DOWN)]
     return [-(-height // stride) * -(-width // stride) for stride in strides]
 

@@ -130,7 +130,7 @@ class PicturePipeline:
         free_px = AHEAD * self._batch_px - self._ready.px - waiting * self._mean_px
         if free_px <= 0:
             return 0
-        return min(int(free_px / self._mean_px) + 1, MOST_WAITING - waiting)
+        return max(min(int(free_px / self._mean_px) + 1, MOST_WAITING - waiting), 0)
 
     def _decode_ahead(self) -> None:
         """Sends to the decoders what is worth being ready; what they hold is not known before it is decoded."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any, Self
 
 import numpy.typing as npt
@@ -72,10 +73,14 @@ class Tile:
         return self.rows.inner, self.columns.inner
 
     @property
+    def kept_shape(self) -> tuple[int, int]:
+        """Height and width of what is kept."""
+        return self.rows.keep_stop - self.rows.keep_start, self.columns.keep_stop - self.columns.keep_start
+
+    @property
     def kept_px(self) -> int:
         """Pixels that are kept."""
-        (rows, columns) = self.kept
-        return int((rows.stop - rows.start) * (columns.stop - columns.start))
+        return prod(self.kept_shape)
 
     def enlarged(self, factor: int, height: int, width: int) -> Self:
         """The same tile of a picture `factor` times as large, at most of that size."""

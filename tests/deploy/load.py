@@ -21,6 +21,8 @@ class Tally:
     """What the clients saw."""
 
     statuses: Counter[int] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+    """Answers of 503, by the type of their problem."""
     faults: list[str] = field(default_factory=list)
     """Requests that failed in a way that they should not."""
 
@@ -58,6 +60,8 @@ class Load:
 
     def _note(self, number: int, answer: httpx.Response) -> None:
         self.tally.statuses[answer.status_code] += 1
+        if answer.status_code == 503:
+            self.tally.refusals[answer.json()["type"]] += 1
         fault = _fault(number, answer)
         if fault:
             self.tally.faults.append(f"request {number}: {answer.status_code} {fault}")

@@ -23,12 +23,9 @@ PASSWORD = "a-password"  # noqa: S105 (of a server that lives for a test)
 PROGRAMS = ("redis-server", "prometheus", "nginx")
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Looks again and again, for what announces itself to nobody."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
-        time.sleep(0.05)
+GIVE_UP_S = 150
+"""After which what has not happened will not: far more than anything takes on a busy machine."""
+LOOK_S = 0.05
 
 
 class Program:
@@ -47,16 +44,26 @@ class Program:
                 self._command, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(number)
-        self._process.wait(60)
-        self._process = None
+    def send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def wait(self) -> None:
+        if self._process is not None:
+            self._process.wait(GIVE_UP_S)
+            self._process = None
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        self.wait()
 
     @property
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
+    def story(self) -> str:
+        """How it is, and the end of its log."""
+        status = self._process and self._process.poll()
+        state = "gone" if self._process is None else "running" if status is None else f"ended with {status}"
+        log = self._log.read_text(errors="replace") if self._log.exists() else ""
+        return f"--- {self._log.stem}: {state}\n{log[-600:]}"
 
 
 class Topology:
@@ -83,11 +90,27 @@ class Topology:
         for program in self.programs:
             program.start()
         self.wait_for_redis()
-        until(lambda: self.live_workers() == len(self.workers), "all workers are alive")
+        self.wait_for_apis()
+        self.wait_for_workers()
 
     def stop(self) -> None:
-        for program in reversed(self.programs):
-            program.end()
+        """Redis last: the others have something to tell it."""
+        for program in self.programs:
+            program.send(signal.SIGCONT)
+        for programs in (self.programs[1:], self.programs[:1]):
+            for program in programs:
+                program.send(signal.SIGTERM)
+            for program in programs:
+                program.wait()
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Looks again and again, for what announces itself to nobody."""
+        deadline = time.monotonic() + GIVE_UP_S
+        while not condition():
+            if time.monotonic() > deadline:
+                stories = "\n".join(program.story for program in self.programs)
+                raise AssertionError(f"not in {GIVE_UP_S} s: {what}\n{stories}")
+            time.sleep(LOOK_S)
 
     def wait_for_redis(self) -> None:
         def answers() -> bool:
@@ -97,25 +120,25 @@ class Topology:
             except RedisError:
                 return False
 
-        until(answers, "Redis answers")
+        self.until(answers, "Redis answers")
 
-    def is_api_alive(self, index: int) -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{self._api_ports[index]}/livez", timeout=30).status_code == 200
-        except httpx.TransportError:
-            return False
+    def wait_for_apis(self) -> None:
+        """Until each answers; 503 is an answer where there is no worker yet."""
+        for port in self._api_ports:
+            self.until(lambda port=port: _answers(f"http://127.0.0.1:{port}/livez"), "the API answers")  # type: ignore[misc]
 
-    def live_workers(self) -> int:
-        try:
-            answer = httpx.get(f"{self.address}/readyz", timeout=30)
-        except httpx.TransportError:
-            return 0
-        return int(answer.json()["workers"]) if answer.status_code == 200 else 0
+    def wait_for_workers(self) -> None:
+        """Until both API processes see all of them and none else."""
+        for port in self._api_ports:
+            self.until(lambda port=port: _workers(port) == len(self.workers), "all workers are alive")  # type: ignore[misc]
 
     def worker_values(self, metric: str) -> list[float]:
         """What each worker says of a metric, its labels included."""
         pages = [httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text for port in self._worker_ports]
         return [float(re.findall(rf"^{re.escape(metric)} (\S+)", page, re.MULTILINE)[0]) for page in pages]
+
+    def has_jobs_in_hand(self, worker: int) -> bool:
+        return self.worker_values("impasto_worker_jobs_in_hand")[worker] > 0
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """What Prometheus answers at once."""
@@ -173,12 +196,23 @@ class Topology:
         text = (DEPLOY / "proxy" / "nginx.conf").read_text()
         (folder / "nginx.conf").write_text(text.replace(" /tmp/", f" {folder}/"))
         (folder / "listen.conf").write_text(f"listen 127.0.0.1:{self._proxy_port};\n")
-        # Without Docker's name server the addresses are given.
-        servers = "\n".join(f"server 127.0.0.1:{port} max_fails=1 fail_timeout=2s;" for port in self._api_ports)
-        (folder / "upstream.conf").write_text(f"upstream api {{ zone api 64k; {servers} keepalive 32; }}\n")
+        (folder / "upstream.conf").write_text(self._upstream())
         user = "user root; " if os.geteuid() == 0 else ""
         command = ["nginx", "-e", "stderr", "-c", str(folder / "nginx.conf"), "-g", f"{user}daemon off;"]
         return Program("proxy", command, self._folder)
+
+    def _upstream(self) -> str:
+        """Without Docker's name server the addresses are given."""
+        text = (DEPLOY / "proxy" / "upstream.conf").read_text()
+        text, resolvers = re.subn(r"^resolver .*;$", "", text, flags=re.MULTILINE)
+        text, servers = re.subn(
+            r"server api:8000 resolve (.*;)$",
+            lambda found: " ".join(f"server 127.0.0.1:{port} {found[1]}" for port in self._api_ports),
+            text,
+            flags=re.MULTILINE,
+        )
+        assert (resolvers, servers) == (1, 2)
+        return text
 
     def _prometheus(self) -> Program:
         folder = self._folder / "prometheus"
@@ -200,6 +234,22 @@ class Topology:
         return Program(
             "prometheus", ["prometheus", *(f"{name}={value}" for name, value in options.items())], self._folder
         )
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=30).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _workers(api_port: int) -> int:
+    """How many an API process sees; 0 also while it cannot know."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{api_port}/readyz", timeout=30)
+    except httpx.TransportError:
+        return 0
+    return int(answer.json()["workers"]) if answer.status_code == 200 else 0
 
 
 def _prefixed(settings: dict[str, str]) -> dict[str, str]:

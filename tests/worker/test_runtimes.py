@@ -5,6 +5,9 @@ import pytest
 
 from tests.pictures import draw_photo
 from worker.archive import read_archive, read_style
+from worker.arrays import Pixels
+from worker.runtimes import Runtime, Values
+from worker.runtimes.methods import Method
 from worker.runtimes.openvino import OpenVinoRuntime
 from worker.runtimes.torchscript import TorchScriptRuntime
 from worker.settings import SHIPPED_ZOO
@@ -55,3 +58,54 @@ def test_precisions_that_a_device_lacks_are_refused() -> None:
         TorchScriptRuntime("cpu", "float16")
     with pytest.raises(ValueError, match="float16"):
         OpenVinoRuntime("float16")
+
+
+@pytest.mark.parametrize("runtime", [TorchScriptRuntime("cpu"), OpenVinoRuntime("float32")], ids=lambda r: r.name)
+def test_networks_tell_what_they_can(small_zoo: Path, runtime: Runtime) -> None:
+    trunk, upscaler = (runtime.load(read_archive(small_zoo / name)) for name in ("trunk-w4.pt", "x2.pt"))
+    assert (trunk.blocks, upscaler.blocks) == (1, 0)
+    assert upscaler.reach(Method.FORWARD) == 3
+    assert upscaler.reach(Method.UP_HELD) is None
+    assert trunk.in_float32() is None
+
+
+@pytest.mark.parametrize("method", [method for method in Method if method is not Method.FORWARD])
+def test_openvino_computes_the_stages_that_pytorch_computes(small_zoo: Path, method: Method) -> None:
+    archive = read_archive(small_zoo / "trunk-w4.pt")
+    inputs = stage_inputs(method, archive.card.norm_size or 0, 4 * archive.card.width)
+    expected = TorchScriptRuntime("cpu").load(archive).stage(method, *inputs)
+    computed = OpenVinoRuntime("float32").load(archive).stage(method, *inputs)
+    assert computed.dtype == expected.dtype
+    tolerance = 1 if method is Method.UP_HELD else 1e-4 * np.abs(expected).max()
+    assert np.abs(computed.astype(np.float64) - expected).max() <= tolerance
+
+
+def stage_inputs(method: Method, norm_size: int, channels: int) -> list[Pixels | Values]:
+    random = np.random.default_rng(0)
+    photo_1HWC = np.asarray(draw_photo(50, 37))[None]
+    features_1CHW = random.standard_normal((1, channels, 10, 13), np.float32)
+    norm_1P = random.uniform(0.5, 1.5, (1, norm_size)).astype(np.float32)
+    statistics_2C = random.uniform(0.5, 1.5, (2, norm_size // 2)).astype(np.float32)
+    mask_11HW, small_mask_11HW = np.ones((1, 1, 37, 50), np.float32), np.ones((1, 1, 10, 13), np.float32)
+    mask_11HW[..., :8, :] = 0
+    small_mask_11HW[..., 9:] = 0
+    inputs: dict[Method, list[Pixels | Values]] = {
+        Method.SURVEY_DOWN: [photo_1HWC, mask_11HW],
+        Method.DOWN_HELD: [photo_1HWC],
+        Method.BLOCK_FIRST: [features_1CHW],
+        Method.BLOCK_SECOND: [features_1CHW],
+        Method.BLOCK_SUM: [features_1CHW, features_1CHW[:, ::-1].copy()],
+        Method.SURVEY_UP: [features_1CHW, small_mask_11HW],
+        Method.UP_HELD: [features_1CHW, photo_1HWC],
+    }
+    return inputs[method] if method is Method.BLOCK_FIRST else [*inputs[method], norm_1P, statistics_2C]
+
+
+@pytest.mark.parametrize("runtime", [TorchScriptRuntime("cpu"), OpenVinoRuntime("float32")], ids=lambda r: r.name)
+def test_a_network_paints_on_when_its_memory_was_given_back(small_zoo: Path, runtime: Runtime) -> None:
+    network = runtime.load(read_archive(small_zoo / "trunk-w4.pt"))
+    norm_BP = read_style(small_zoo / "red.safetensors")[1][None]
+    pixels_BHWC = np.asarray(draw_photo(60, 40))[None]
+    before_BHWC = network.paint(pixels_BHWC, norm_BP)
+    network.free_memory()
+    assert np.array_equal(network.paint(pixels_BHWC, norm_BP), before_BHWC)

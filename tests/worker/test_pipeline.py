@@ -1,0 +1,166 @@
+"""The stages of a worker, on real pictures and a real zoo, without a queue."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from tests.pictures import draw_photo, encode
+from worker.answers import Answer
+from worker.catalog import Catalog, ZooLoader
+from worker.contract import ErrorCode, JobStatus, PictureFormat, StyleJob
+from worker.engine import Engine
+from worker.metrics import WorkerMetrics
+from worker.pipeline import AHEAD, MOST_WAITING, PicturePipeline, Request
+from worker.runtimes.torchscript import TorchScriptRuntime
+
+SIDE = 64
+PHOTO = encode(draw_photo(SIDE, SIDE))
+BATCH_PX = 4 * SIDE * SIDE
+
+
+class GatedEngine(Engine):
+    """An engine that computes a batch when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(BATCH_PX)
+        self.entered: SimpleQueue[int] = SimpleQueue()
+        """Sizes of the batches that came to the device."""
+        self.gate = threading.Semaphore(0)
+
+    def run(self, tasks: Any) -> Any:
+        self.entered.put(len(tasks))
+        assert self.gate.acquire(timeout=60)
+        return super().run(tasks)
+
+
+@dataclass
+class Bench:
+    pipeline: PicturePipeline
+    engine: GatedEngine
+    answers: SimpleQueue[tuple[Request, Answer]] = field(default_factory=SimpleQueue)
+
+    def submit(self, count: int, **changes: Any) -> list[Request]:
+        requests = [Request(job(index, **changes), PHOTO) for index in range(count)]
+        self.pipeline.submit(requests)
+        return requests
+
+    def answer(self) -> Answer:
+        return self.answers.get(timeout=60)[1]
+
+
+@pytest.fixture
+def catalog(small_zoo: Path) -> Catalog:
+    return ZooLoader(TorchScriptRuntime("cpu")).load(small_zoo)
+
+
+@contextmanager
+def bench(catalog: Catalog, max_batch: int = 32, max_delay_s: float = 0.0) -> Iterator[Bench]:
+    engine = GatedEngine()
+    with ThreadPoolExecutor(2) as codec:
+        made = Bench(PicturePipeline(catalog, engine, codec, WorkerMetrics(), max_batch, max_delay_s), engine)
+        made.pipeline.start(lambda request, answer: made.answers.put((request, answer)))
+        yield made
+        made.engine.gate.release(1000)
+        made.pipeline.stop()
+    assert made.pipeline.failure is None
+
+
+def job(index: int, **changes: Any) -> StyleJob:
+    common: dict[str, Any] = {
+        "id": f"{index:032x}",
+        "reply_to": "nobody",
+        "submitted_at": time.time(),
+        "deadline": time.time() + 600,
+        "format": PictureFormat.PNG,
+        "quality": 90,
+        "result_ttl_s": 600,
+        "styles": {"red" if index % 2 else "blue": 1.0},
+    }
+    return StyleJob(**{**common, **changes})
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_the_next_batch_fills_while_one_is_computed(catalog: Catalog) -> None:
+    with bench(catalog) as made:
+        made.submit(1)
+        assert made.engine.entered.get(timeout=60) == 1  # a free device waits for nobody
+        assert made.pipeline.device_busy_since() is not None
+        made.submit(6)
+        until(lambda: made.pipeline.wait_for_room(0) < AHEAD * 4)
+        made.engine.gate.release(3)
+        sizes = [made.engine.entered.get(timeout=60) for _ in range(2)]
+        assert [made.answer().result.status for _ in range(7)] == [JobStatus.FINISHED] * 7
+        assert sum(sizes) == 6
+        assert max(sizes) <= 4
+    assert made.pipeline.device_busy_since() is None
+
+
+def test_there_is_room_for_so_much_and_no_more(catalog: Catalog) -> None:
+    with bench(catalog) as made:
+        made.submit(1)
+        made.engine.entered.get(timeout=60)
+        made.submit(3 * MOST_WAITING)
+        assert made.pipeline.wait_for_room(0) == 0
+        made.engine.gate.release(1000)
+        for _ in range(3 * MOST_WAITING + 1):
+            assert made.answer().result.status is JobStatus.FINISHED
+        assert made.pipeline.wait_for_room(60) > 0
+
+
+def test_a_job_that_is_late_costs_the_device_nothing(catalog: Catalog) -> None:
+    with bench(catalog) as made:
+        made.submit(1)
+        made.engine.entered.get(timeout=60)
+        deadline = time.time() + 1
+        made.submit(1, deadline=deadline)  # decoded in time, and then late
+        until(lambda: time.time() > deadline)
+        made.engine.gate.release(1)
+        answers = [made.answer(), made.answer()]
+        assert {answer.result.error for answer in answers} == {None, ErrorCode.DEADLINE}
+        assert made.engine.entered.empty()
+
+
+def test_a_device_may_wait_for_a_batch_to_fill(catalog: Catalog) -> None:
+    with bench(catalog, max_batch=3, max_delay_s=3600) as made:
+        made.submit(2)
+        until(lambda: len(made.pipeline._ready) == 2)
+        assert made.engine.entered.empty()
+        made.submit(1)
+        assert made.engine.entered.get(timeout=60) == 3
+
+
+def test_styles_share_a_batch_and_bad_pictures_fail_alone(catalog: Catalog) -> None:
+    with bench(catalog) as made:
+        made.engine.gate.release(1000)
+        made.pipeline.submit([Request(job(0), PHOTO[:-400]), Request(job(1), None), Request(job(2), PHOTO)])
+        found = {request.job.id: answer for request, answer in (made.answers.get(timeout=60) for _ in range(3))}
+        errors = [found[f"{index:032x}"].result.error for index in range(3)]
+        assert errors == [ErrorCode.BROKEN_PICTURE, ErrorCode.INPUT_LOST, None]
+
+
+def test_a_fault_in_the_device_thread_is_told(catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(GatedEngine):
+        def run(self, tasks: Any) -> Any:
+            raise SystemError("a bug")
+
+    with ThreadPoolExecutor(1) as codec:
+        pipeline = PicturePipeline(catalog, Faulty(), codec, WorkerMetrics(), 1)
+        pipeline.start(lambda request, answer: None)
+        pipeline.submit([Request(job(0), PHOTO)])
+        until(lambda: pipeline.failure is not None)
+        pipeline.stop()
+    assert isinstance(pipeline.failure, SystemError)
