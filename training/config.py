@@ -67,9 +67,15 @@ class StyleWeights:
 class UpscaleWeights:
     """Weights of the parts of the super-resolution objective."""
 
-    pixel: float = 0.2
+    pixel: float = 0.1
     feature: float = 1.0
-    color: float = 1.0
+    texture: float = 1.0
+    color: float = 3.0
+
+    @property
+    def compares_features(self) -> bool:
+        """Whether the loss network is needed; without it there is the per-pixel loss alone."""
+        return bool(self.feature or self.texture)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ CONTENT_LAYER = "relu2_2"
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 STYLE_IMAGE_SIZE = 512
 """Longer side in px at which a style image's Gram matrices are taken."""
+TEXTURE_CELL = 16
+"""Px of the places whose textures upscalers are to match."""
 
 
 def gram_matrix(features_BCHW: Tensor) -> Tensor:
@@ -83,6 +85,33 @@ def normalized_feature_loss(
         )
         per_layer.append(difference_BCHW.square().sum(dim=1).mean(dim=(1, 2)))
     return torch.stack(per_layer).sum(dim=0)
+
+
+def texture_loss(
+    features: Mapping[str, Tensor], targets: Mapping[str, Tensor], layers: Sequence[str], cell: int = TEXTURE_CELL
+) -> Tensor:
+    """Style reconstruction loss (B,) of small places: how far Gram matrices of cells of `cell` px are off, over `layers`.
+
+    Relative to the target's own. A feature loss alone is least for the mean of all that a blurred place may have been,
+    which has no grain; here its grain must be right wherever exactly it lies (Sajjadi, Schölkopf, Hirsch 2017).
+    `features` and `targets` belong to pictures whose sides are multiples of `cell`; the first layer has their size.
+    """
+    per_layer = []
+    for layer in layers:
+        side = cell * features[layer].shape[2] // features[layers[0]].shape[2]
+        made_NCC, wanted_NCC = (gram_matrix(_cells(each[layer], side)) for each in (features, targets))
+        batch = len(features[layer])
+        error_B = (made_NCC - wanted_NCC).square().sum(dim=(1, 2)).reshape(batch, -1).sum(dim=1)
+        power_B = wanted_NCC.square().sum(dim=(1, 2)).reshape(batch, -1).sum(dim=1)
+        per_layer.append(error_B / (power_B + torch.finfo(power_B.dtype).tiny))
+    return torch.stack(per_layer).sum(dim=0)
+
+
+def _cells(x_BCHW: Tensor, side: int) -> Tensor:
+    """Squares (N, C, side, side) of features, those of the first picture first; what is left over at the end is not."""
+    channels = x_BCHW.shape[1]
+    squares_BCRKSS = x_BCHW.unfold(2, side, side).unfold(3, side, side)
+    return squares_BCRKSS.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels, side, side)
 
 
 def load_loss_network(weights: Path | None) -> LossNetwork:

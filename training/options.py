@@ -66,8 +66,12 @@ def _add_upscale_options(upscale: argparse.ArgumentParser) -> None:
     upscale.add_argument("--architecture", default="compact", choices=sorted(UPSCALERS), help="default: %(default)s")
     upscale.add_argument("--name", help="default: x and the factor")
     upscale.add_argument("--pixel-weight", type=float, default=UpscaleWeights.pixel, help="default: %(default)s")
+    upscale.add_argument("--feature-weight", type=float, default=UpscaleWeights.feature, help="default: %(default)s")
     upscale.add_argument(
-        "--feature-weight", type=float, default=UpscaleWeights.feature, help="0: the per-pixel loss alone"
+        "--texture-weight",
+        type=float,
+        default=UpscaleWeights.texture,
+        help="default: %(default)s; 0, as the feature weight: the per-pixel loss alone",
     )
     upscale.add_argument(
         "--color-weight", type=float, default=UpscaleWeights.color, help="of local mean colours; default: %(default)s"

@@ -19,6 +19,7 @@ from training.losses import (
     pixel_loss,
     style_grams,
     style_loss,
+    texture_loss,
     total_variation,
 )
 
@@ -139,11 +140,13 @@ class UpscaleTask(nn.Module):
         warming_up = bool(number_B.min() < self.warm_up_samples)
         pixel_weight = 1.0 if warming_up else self.weights.pixel
         pixel = pixel_weight * pixel_loss(enlarged_BCHW, high_res_BCHW).mean()
-        if warming_up or not self.weights.feature:
-            return {"total": pixel, "pixel": pixel, "feature": torch.zeros_like(pixel)}
+        if warming_up or not self.weights.compares_features:
+            none = torch.zeros_like(pixel)
+            return {"total": pixel, "pixel": pixel, "feature": none, "texture": none}
         features = self.loss_network(enlarged_BCHW, self.layers)
         with torch.no_grad():
             targets = self.loss_network(high_res_BCHW, self.layers)
         feature = self.weights.feature * normalized_feature_loss(features, targets, self.layers).mean()
+        texture = self.weights.texture * texture_loss(features, targets, self.layers).mean()
         color = self.weights.color * color_loss(enlarged_BCHW, high_res_BCHW).mean()
-        return {"total": pixel + feature + color, "pixel": pixel, "feature": feature}
+        return {"total": pixel + feature + texture + color, "pixel": pixel, "feature": feature, "texture": texture}

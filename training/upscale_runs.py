@@ -62,16 +62,20 @@ def _build_task(options: argparse.Namespace, schedule: Schedule) -> UpscaleTask:
         network,
         Degradation(options.factor, options.blur_sigma),
         load_loss_network(options.loss_weights),
-        UpscaleWeights(options.pixel_weight, options.feature_weight, options.color_weight),
+        _weights(options),
         warm_up_samples=schedule.samples_before(_warm_up(options, schedule)),
     )
+
+
+def _weights(options: argparse.Namespace) -> UpscaleWeights:
+    return UpscaleWeights(options.pixel_weight, options.feature_weight, options.texture_weight, options.color_weight)
 
 
 def _warm_up(options: argparse.Namespace, schedule: Schedule) -> int:
     if options.warm_up is not None:
         return int(options.warm_up)
     # What has been trained before, or knows no feature loss, needs none.
-    return 0 if options.start_from or not options.feature_weight else schedule.stages[0].steps // 2
+    return 0 if options.start_from or not _weights(options).compares_features else schedule.stages[0].steps // 2
 
 
 def start_from(network: nn.Module, path: Path) -> None:

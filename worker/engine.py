@@ -169,10 +169,9 @@ class Engine:
 
     def _tried_px(self, task: EngineTask) -> int:
         """Pixels of a picture, or of each of its tiles, that went to the device."""
-        height, width, _ = task.pixels_HWC.shape
-        tile_px = self._tile_px(task)
-        if height * width <= tile_px:
-            return height * width
+        picture_px, tile_px = task.pixels_HWC[..., 0].size, self._tile_px(task)
+        if picture_px <= tile_px:
+            return picture_px
         return min(tile_px, STAGE_TILE_PX) if isinstance(task, PaintTask) and self._has_tiles(task) else tile_px
 
     def _takes_tiles_together(self, task: EngineTask) -> bool:

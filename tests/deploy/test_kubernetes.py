@@ -94,6 +94,16 @@ def test_a_worker_has_a_gpu_and_time_to_start_and_to_end() -> None:
 
 
 @needs_kustomize
+def test_what_is_scaled_or_kept_from_disruption_exists(everything: list[dict[str, Any]]) -> None:
+    workloads = pods(everything)
+    scaled = one(everything, "ScaledObject", "worker")["spec"]
+    assert scaled["scaleTargetRef"]["name"] in workloads
+    assert scaled["minReplicaCount"] >= 1, "nobody would be there to tell what can be asked for"
+    budgets = {each["metadata"]["name"] for each in everything if each["kind"] == "PodDisruptionBudget"}
+    assert budgets == {"api", "worker"}
+
+
+@needs_kustomize
 def test_selectors_find_their_pods(everything: list[dict[str, Any]]) -> None:
     labels = [pod["metadata"]["labels"] for pod in pods(everything).values()]
     for document in everything:
@@ -117,7 +127,10 @@ def test_everything_is_closed_and_only_the_known_ways_are_open(everything: list[
 
 def test_the_scaler_looks_at_all_work_and_at_the_wait() -> None:
     (scaled,) = yaml.safe_load_all((KUBERNETES / "components/keda/scaled-object.yaml").read_text())
-    queries = [trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]]
+    triggers = scaled["spec"]["triggers"]
+    # KEDA takes nothing else, and says so only in the cluster.
+    assert all(isinstance(value, str) for trigger in triggers for value in trigger["metadata"].values())
+    queries = [trigger["metadata"]["query"] for trigger in triggers]
     assert "impasto_queue_depth" in queries[0]
     assert "impasto_jobs_running" in queries[0]
     assert "impasto_queue_oldest_wait_seconds" in queries[1]

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from models.vgg import LossNetwork
 from training.errors import LossWeightsError
@@ -16,6 +17,7 @@ from training.losses import (
     pixel_loss,
     style_grams,
     style_loss,
+    texture_loss,
     total_variation,
 )
 
@@ -80,6 +82,35 @@ def test_the_normalized_feature_loss_ignores_brightness_of_features() -> None:
     torch.testing.assert_close(
         normalized_feature_loss(brighter, targets, ["relu1_2"]), normalized_feature_loss(features, targets, ["relu1_2"])
     )
+
+
+def test_the_texture_loss_asks_what_is_in_a_cell_and_not_where() -> None:
+    target_BCHW = torch.rand(2, 4, 32, 32)
+    targets = {"relu1_2": target_BCHW}
+
+    def loss(features_BCHW: torch.Tensor) -> torch.Tensor:
+        return texture_loss({"relu1_2": features_BCHW}, targets, ["relu1_2"], cell=16)
+
+    mirrored_BCHW = torch.cat([part.flip(3) for part in target_BCHW.split(16, dim=3)], dim=3)
+    torch.testing.assert_close(loss(mirrored_BCHW), torch.zeros(2), atol=1e-6, rtol=0)
+    elsewhere_BCHW = target_BCHW.roll(16, dims=3)
+    assert (loss(elsewhere_BCHW) > 0).all()
+    flat_BCHW = target_BCHW.mean(dim=(2, 3), keepdim=True).expand_as(target_BCHW)
+    assert (loss(flat_BCHW) > loss(elsewhere_BCHW)).all()
+    torch.testing.assert_close(loss(torch.zeros_like(target_BCHW)), torch.ones(2))
+    one = {"relu1_2": flat_BCHW[1:]}
+    torch.testing.assert_close(texture_loss(one, {"relu1_2": target_BCHW[1:]}, ["relu1_2"]), loss(flat_BCHW)[1:])
+
+
+def test_the_texture_loss_looks_at_the_same_places_in_every_layer() -> None:
+    left_BCHW, right_BCHW = torch.rand(1, 2, 32, 16), torch.rand(1, 2, 32, 16)
+    coarse = [functional.avg_pool2d(part, 4) for part in (left_BCHW, right_BCHW)]
+    features = {"relu1_2": torch.cat([left_BCHW, right_BCHW], dim=3), "relu3_3": torch.cat(coarse, dim=3)}
+    wrong = {"relu1_2": features["relu1_2"], "relu3_3": torch.cat([coarse[0], coarse[1].flip(3)], dim=3)}
+
+    (loss,) = texture_loss(wrong, features, ["relu1_2", "relu3_3"])
+
+    assert loss == pytest.approx(0, abs=1e-6)
 
 
 def test_total_variation_by_hand() -> None:

@@ -91,15 +91,15 @@ def test_every_style_starts_from_the_vector_it_is_given(loss_weights: Path) -> N
     assert task.norms_SP[1].equal(2 * trunk.neutral_norm())
 
 
-def test_without_a_feature_weight_the_upscaler_learns_from_pixels_alone(loss_weights: Path) -> None:
+def test_without_weights_of_features_the_upscaler_learns_from_pixels_alone(loss_weights: Path) -> None:
     network = load_loss_network(loss_weights)
     high_res_BCHW = torch.rand(2, 3, 64, 64)
 
-    losses = UpscaleTask(CompactUpscaler(4, 4, 1), Degradation(4), network, UpscaleWeights(1.0, 0.0))(
+    losses = UpscaleTask(CompactUpscaler(4, 4, 1), Degradation(4), network, UpscaleWeights(1.0, 0.0, 0.0))(
         high_res_BCHW, torch.arange(2)
     )
 
-    assert losses["feature"] == 0
+    assert losses["feature"] == losses["texture"] == 0
     assert losses["total"] == losses["pixel"]
 
 
@@ -136,4 +136,5 @@ def test_the_first_pictures_train_on_pixels_alone(loss_weights: Path) -> None:
     early, late = task(high_res_BCHW, torch.tensor([2, 3])), task(high_res_BCHW, torch.tensor([4, 5]))
 
     assert early["feature"] == 0 < late["feature"]
+    assert early["texture"] == 0 < late["texture"]
     torch.testing.assert_close(early["pixel"], 2 * late["pixel"])

@@ -94,7 +94,8 @@ def differences(network: Network, photo_HWC: Pixels, norm_P: Norms, tile_px: int
     assert tiled_HWC.dtype == np.uint8
     # A flat painting would hide whatever is wrong.
     assert whole_HWC.std() > 10
-    return np.abs(tiled_HWC.astype(np.int64) - whole_HWC)
+    difference_HWC: npt.NDArray[np.int64] = np.abs(tiled_HWC.astype(np.int64) - whole_HWC)
+    return difference_HWC
 
 
 @pytest.mark.parametrize("runtime", [TorchScriptRuntime("cpu"), OpenVinoRuntime("float32")], ids=lambda r: r.name)
