@@ -52,6 +52,10 @@ class CarefulNetwork:
         """See `Network.reach`."""
         return self._network.reach(method)
 
+    def free_memory(self) -> None:
+        """See `Network.free_memory`."""
+        self._network.free_memory()
+
     def _run(self, pixels_BHWC: Pixels, compute: Callable[[Network, slice], Pixels]) -> list[Pixels]:
         results = list(compute(self._network, slice(None)))
         for index, result_HWC in enumerate(results):

@@ -1,7 +1,7 @@
 """Photos too large to be painted in one piece: stage by stage, tile by tile, with the whole photo's statistics.
 
-A trunk normalises each layer by its mean and variance over the whole photo. Taken from a reduced photo or from samples
-they are so far off that the painting is another one (docs/performance.md has the numbers), so they are measured on all
+A trunk normalises each layer by its mean and variance over the whole photo. Taken from each tile, or from a reduced
+photo, they are so far off that the painting is another one (`python -m benchmarks.large`), so they are measured on all
 of it. Each layer's need those of the layers before it. So the layers at full resolution are surveyed tile by tile, once
 for each; the residual blocks see a sixteenth of the places, few enough to keep what each convolution makes of them.
 """
@@ -47,10 +47,15 @@ class LargePainting:
         """The painting, of the photo's size."""
         channels = self._survey_before_blocks()
         features_1CHW = self._down()
+        # Each stage would keep what it needed for the next tile, though none is to come.
+        self._network.free_memory()
         for block in range(self._network.blocks):
             channels = self._paint_block(block, features_1CHW, channels)
+            self._network.free_memory()
         self._survey_behind_blocks(features_1CHW)
-        return self._up(features_1CHW)
+        painted_HWC = self._up(features_1CHW)
+        self._network.free_memory()
+        return painted_HWC
 
     def _survey_before_blocks(self) -> int:
         """Finds the first layers' statistics; returns how many channels they have."""

@@ -218,19 +218,8 @@ def test_finish_exports_what_the_checkpoint_holds(fit: Fit, tmp_path: Path) -> N
 
 
 def test_an_upscaler_can_start_from_another(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    pixel = (
-        "upscale",
-        "--stages",
-        "2x2@32",
-        "--feature-weight",
-        0,
-        "--texture-weight",
-        0,
-        "--name",
-        "x4-pixel",
-        "--run",
-        tmp_path / "one",
-    )
+    weights = ("--feature-weight", 0, "--texture-weight", 0)
+    pixel = ("upscale", "--stages", "2x2@32", *weights, "--name", "x4-pixel", "--run", tmp_path / "one")
     assert fit(*pixel) == 0
     start = ("--start-from", tmp_path / "zoo" / "x4-pixel.pt", "--learning-rate", 0, "--stages", "1x2@32")
 

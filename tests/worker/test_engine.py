@@ -213,6 +213,7 @@ def test_tiles_are_tried_and_remembered(catalog: Catalog, reports: Counter[Reaso
     whole_HWC = real.paint(task.pixels_HWC[None], task.norm_P[None])[0]
     assert_near(picture(engine.run([task])[0]), whole_HWC)
     assert (network.failures, reports["tiles"], reports["half_batch"]) == (1, 1, 0)
+    assert network.freed
     assert_near(picture(engine.run([task])[0]), whole_HWC)
     assert network.failures == 1
 

@@ -52,6 +52,7 @@ class Recording:
         self.blocks = network.blocks
         self.sizes_px: list[int] = []
         self.calls: Counter[Method] = Counter()
+        self.freed = 0
 
     def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> npt.NDArray[Any]:
         first = inputs[0]
@@ -73,7 +74,7 @@ class Recording:
         return None
 
     def free_memory(self) -> None:
-        raise NotImplementedError
+        self.freed += 1
 
 
 def careful(network: Network) -> CarefulNetwork:
@@ -160,6 +161,13 @@ def test_each_stage_runs_as_often_as_its_statistics_need(archive: Archive, norms
         Method.SURVEY_UP: 2,
         Method.UP_HELD: 1,
     }
+
+
+def test_memory_is_given_back_when_a_stage_is_over(archive: Archive, norms: Norms) -> None:
+    network = Recording(TorchScriptRuntime("cpu").load(archive))
+    LargePainting(draw(64, 64), careful(network), norms, TILE_PX).paint()
+    # Before the blocks, behind each of the two, and at the end.
+    assert network.freed == 4
 
 
 def test_an_archive_without_stages_is_told(archive: Archive, tmp_path: Path) -> None:
