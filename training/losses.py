@@ -92,8 +92,9 @@ def texture_loss(
 ) -> Tensor:
     """Style reconstruction loss (B,) of small places: how far Gram matrices of cells of `cell` px are off.
 
-    Relative to the target's own, summed over `layers`. A feature loss alone is least for the mean of all that a blurred place may have been,
-    which has no grain; here its grain must be right wherever exactly it lies (Sajjadi, Schölkopf, Hirsch 2017).
+    Relative to the target's own, summed over `layers`. A feature loss alone is least for the mean of all that a blurred
+    place may have been, which has no grain; here the grain must be right, wherever exactly it lies (Sajjadi,
+    Schölkopf, Hirsch 2017).
     `features` and `targets` belong to pictures whose sides are multiples of `cell`; the first layer has their size.
     """
     per_layer = []
