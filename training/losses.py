@@ -15,6 +15,8 @@ CONTENT_LAYER = "relu2_2"
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 STYLE_IMAGE_SIZE = 512
 """Longer side in px at which a style image's Gram matrices are taken."""
+COLOR_CELL = 32
+"""Px of the places whose mean colours upscalers are to keep."""
 TEXTURE_CELL = 16
 """Px of the places whose textures upscalers are to match."""
 
@@ -62,12 +64,18 @@ def pixel_loss(picture_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
     return (picture_BCHW - target_BCHW).abs().mean(dim=(1, 2, 3))
 
 
-def color_loss(picture_BCHW: Tensor, target_BCHW: Tensor, cell: int = 16) -> Tensor:
+def color_loss(picture_BCHW: Tensor, target_BCHW: Tensor, factor: int, cell: int = COLOR_CELL) -> Tensor:
     """Mean absolute difference (B,) of the mean colours of `cell` by `cell` px.
 
-    Feature losses are nearly blind to a shift of a whole region's colour; this one sees nothing else.
+    Feature losses are nearly blind to a shift of a whole region's colour; this one sees nothing else. Of the `factor`
+    by `factor` px that an upscaler makes of each of its inputs, every one is compared with its like: so a grid that
+    repeats from input to input, to which features are as blind, is a shift of colour too.
     """
-    return pixel_loss(functional.avg_pool2d(picture_BCHW, cell), functional.avg_pool2d(target_BCHW, cell))
+    means = (
+        functional.avg_pool2d(functional.pixel_unshuffle(each_BCHW, factor), cell // factor)
+        for each_BCHW in (picture_BCHW, target_BCHW)
+    )
+    return pixel_loss(*means)
 
 
 def normalized_feature_loss(
@@ -95,7 +103,7 @@ def texture_loss(
     Relative to the target's own, summed over `layers`. A feature loss alone is least for the mean of all that a blurred
     place may have been, which has no grain; here the grain must be right, wherever exactly it lies (Sajjadi,
     Schölkopf, Hirsch 2017).
-    `features` and `targets` belong to pictures whose sides are multiples of `cell`; the first layer has their size.
+    The first layer must have the size of the picture. What is left over beside whole cells does not count.
     """
     per_layer = []
     for layer in layers:

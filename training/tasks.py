@@ -24,6 +24,10 @@ from training.losses import (
 )
 
 UPSCALE_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
+POOLED = 4
+"""Px that a value of the last of them stands for."""
+PHASE_STRIDE = 7
+"""Odd, so that all offsets have their turn, and large, so that neighbouring steps have unlike ones."""
 
 
 class StyleTask(nn.Module):
@@ -143,10 +147,22 @@ class UpscaleTask(nn.Module):
         if warming_up or not self.weights.compares_features:
             none = torch.zeros_like(pixel)
             return {"total": pixel, "pixel": pixel, "feature": none, "texture": none}
-        features = self.loss_network(enlarged_BCHW, self.layers)
+        rows, columns = self._seen_part(number_B, high_res_BCHW.shape[2])
+        features = self.loss_network(enlarged_BCHW[:, :, rows, columns], self.layers)
         with torch.no_grad():
-            targets = self.loss_network(high_res_BCHW, self.layers)
+            targets = self.loss_network(high_res_BCHW[:, :, rows, columns], self.layers)
         feature = self.weights.feature * normalized_feature_loss(features, targets, self.layers).mean()
         texture = self.weights.texture * texture_loss(features, targets, self.layers).mean()
-        color = self.weights.color * color_loss(enlarged_BCHW, high_res_BCHW).mean()
+        color = self.weights.color * color_loss(enlarged_BCHW, high_res_BCHW, self.degradation.factor).mean()
         return {"total": pixel + feature + texture + color, "pixel": pixel, "feature": feature, "texture": texture}
+
+    @staticmethod
+    def _seen_part(number_B: Tensor, side: int) -> tuple[slice, slice]:
+        """What the loss network sees of a crop: all but some pixels around, other ones at each step.
+
+        Its pooling has a grid, and so has what an upscaler makes of each input. Were they always in step, errors that
+        repeat with the grid would go unseen.
+        """
+        step = int(number_B.min()) // len(number_B)
+        top, left = divmod(step * PHASE_STRIDE % POOLED**2, POOLED)
+        return slice(top, top + side - POOLED), slice(left, left + side - POOLED)

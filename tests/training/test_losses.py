@@ -10,6 +10,7 @@ from training.errors import LossWeightsError
 from training.losses import (
     CONTENT_LAYER,
     STYLE_LAYERS,
+    color_loss,
     feature_loss,
     gram_matrix,
     load_loss_network,
@@ -82,6 +83,19 @@ def test_the_normalized_feature_loss_ignores_brightness_of_features() -> None:
     torch.testing.assert_close(
         normalized_feature_loss(brighter, targets, ["relu1_2"]), normalized_feature_loss(features, targets, ["relu1_2"])
     )
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_the_color_loss_sees_colours_and_grids_and_nothing_else(factor: int) -> None:
+    target_BCHW = torch.rand(2, 3, 64, 64)
+    flat_BCHW = target_BCHW.mean(dim=(2, 3), keepdim=True).expand_as(target_BCHW)
+    grid_11HW = torch.zeros(1, 1, 64, 64)
+    grid_11HW[:, :, ::factor, ::factor] = 0.5
+
+    assert (color_loss(target_BCHW, flat_BCHW, factor) < 0.2).all()
+    torch.testing.assert_close(color_loss(flat_BCHW + 0.1, flat_BCHW, factor), torch.full((2,), 0.1))
+    torch.testing.assert_close(color_loss(flat_BCHW + grid_11HW, flat_BCHW, factor), torch.full((2,), 0.5 / factor**2))
+    assert (color_loss(flat_BCHW + grid_11HW - grid_11HW.mean(), flat_BCHW, factor) > 0.01).all()
 
 
 def test_the_texture_loss_asks_what_is_in_a_cell_and_not_where() -> None:
