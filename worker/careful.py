@@ -15,10 +15,11 @@ log = logging.getLogger(__name__)
 class CarefulNetwork:
     """A network whose black results are not believed: they are what is left of numbers that overflowed."""
 
-    def __init__(self, network: Network, report: Callable[[], None]) -> None:
-        """`report` is called for each picture or tile that is computed again."""
+    def __init__(self, network: Network, report: Callable[[], None], begin: Callable[[], None] = lambda: None) -> None:
+        """`report` is told of each picture or tile that is computed again, `begin` of each call of the device."""
         self._network = network
         self._report = report
+        self._begin = begin
 
     def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> list[Pixels]:
         """See `Network.paint`."""
@@ -35,6 +36,7 @@ class CarefulNetwork:
 
     def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> Values:
         """Another stage of a large painting, as `Network.stage` computes it, as float32."""
+        self._begin()
         values: Values = self._network.stage(method, *inputs, block=block).astype(np.float32, copy=False)
         exact = None if np.isfinite(values).all() else self._network.in_float32()
         if exact is None:
@@ -57,6 +59,7 @@ class CarefulNetwork:
         self._network.free_memory()
 
     def _run(self, pixels_BHWC: Pixels, compute: Callable[[Network, slice], Pixels]) -> list[Pixels]:
+        self._begin()
         results = list(compute(self._network, slice(None)))
         for index, result_HWC in enumerate(results):
             if result_HWC.any() or not np.any(pixels_BHWC[index]):
@@ -65,5 +68,6 @@ class CarefulNetwork:
             if exact is not None:
                 log.warning("A picture came out black in half precision; it is computed again in float32.")
                 self._report()
+                self._begin()
                 results[index] = compute(exact, slice(index, index + 1))[0]
         return results

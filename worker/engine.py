@@ -1,6 +1,7 @@
 """Runs pictures through networks on one device, in batches that fit."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -99,6 +100,11 @@ class Engine:
         """
         self._limits = Limits(batch_px, whole_px)
         self._report = report
+        self.busy_since: float | None = None
+        """When the device was last called, in seconds of `time.monotonic`; none while it is idle.
+
+        A large picture is many calls: it may take longer than any device that does not hang takes for one.
+        """
 
     def measure(self, models: Iterable[LoadedTrunk | LoadedUpscaler]) -> None:
         """Finds the best batch of each model, unless it was given; takes `MEASURING_S` in all."""
@@ -123,6 +129,16 @@ class Engine:
 
     def run(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         """Results of tasks with equal keys, in their order. If the batch fails its halves are tried, then each task."""
+        self._note_call()
+        try:
+            return self._run(tasks)
+        finally:
+            self.busy_since = None
+
+    def _note_call(self) -> None:
+        self.busy_since = time.monotonic()
+
+    def _run(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         try:
             return self._compute(tasks)
         except Exception as error:
@@ -155,7 +171,7 @@ class Engine:
         """Of a single photo it is its tiles that go in smaller batches."""
         self._report("half_batch")
         half = len(tasks) // 2
-        return [result for part in (tasks[:half], tasks[half:]) if part for result in self.run(part)]
+        return [result for part in (tasks[:half], tasks[half:]) if part for result in self._run(part)]
 
     def _retry_in_tiles(self, task: EngineTask) -> Pixels | JobError:
         tried_px = self._tried_px(task)
@@ -165,7 +181,7 @@ class Engine:
             )
         self._report("tiles")
         self._limits.limit_tile(task.key.network, tried_px // 4)
-        return self.run([task])[0]
+        return self._run([task])[0]
 
     def _tried_px(self, task: EngineTask) -> int:
         """Pixels of a picture, or of each of its tiles, that went to the device."""
@@ -207,7 +223,7 @@ class Engine:
         return task.overlap is not None if isinstance(task, EnlargeTask) else can_paint_in_tiles(self._careful(task))
 
     def _careful(self, task: EngineTask) -> CarefulNetwork:
-        return CarefulNetwork(task.model.network, lambda: self._report("float32"))
+        return CarefulNetwork(task.model.network, lambda: self._report("float32"), self._note_call)
 
 
 def _trial(model: LoadedTrunk | LoadedUpscaler) -> Callable[[int], object]:

@@ -90,7 +90,6 @@ class PicturePipeline:
         """Pixels by picture: `id` of its work."""
         self._batch_px = engine.starting_budget_px
         self._mean_px = float(self._batch_px)
-        self._busy_since: float | None = None
         self._stopping = False
         self._answered: Answered = lambda request, answer: None
         self._device = threading.Thread(target=self._run_device, name="device", daemon=True)
@@ -108,10 +107,6 @@ class PicturePipeline:
             self._stopping = True
             self._changed.notify_all()
         self._device.join()
-
-    def device_busy_since(self) -> float | None:
-        """When the batch began that the device computes, in seconds of `time.monotonic`; none while it is idle."""
-        return self._busy_since
 
     def wait_for_room(self, timeout_s: float) -> int:
         """How many more jobs can be taken, as soon as there is room for one; 0 if there is none in that time."""
@@ -225,9 +220,8 @@ class PicturePipeline:
         works = self._drop_late(works)
         if not works:
             return
-        begun_at, started, self._busy_since = time.time(), time.perf_counter(), time.monotonic()
+        begun_at, started = time.time(), time.perf_counter()
         outcomes = self._engine.run([work.task for work in works])
-        self._busy_since = None
         infer_s = time.perf_counter() - started
         self._metrics.batch.observe(len(works))
         self._metrics.busy.inc(infer_s)

@@ -45,7 +45,10 @@ class WorkerSettings(BaseSettings):
         0, ge=0, le=10_000, description="how long a free device waits for a batch to fill; 0 for not at all"
     )
     device_timeout_s: float = Field(
-        120, gt=0, le=86400, description="seconds that a batch may compute; past them the device counts as hung"
+        120,
+        gt=0,
+        le=86400,
+        description="seconds for a batch or a tile; past them the device counts as hung",
     )
     metrics_host: str = Field("127.0.0.1", description="address of the worker's Prometheus metrics")
     metrics_port: int = Field(

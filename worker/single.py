@@ -51,7 +51,7 @@ def run(settings: WorkerSettings) -> None:
         pipeline = PicturePipeline(catalog, engine, codec, metrics, settings.max_batch, delay_s)
         worker = BatchWorker(connection, pipeline, name, metrics, pulse)
         worker.stop_on_signals()
-        watchdog = Watchdog(pipeline.device_busy_since, settings.device_timeout_s)
+        watchdog = Watchdog(lambda: engine.busy_since, settings.device_timeout_s)
         for companion in (reporter, catalog, watchdog):
             companion.start()
         served = catalog.current

@@ -18,14 +18,14 @@ class Watchdog:
     """Watches one device from a thread. Nothing can be cleaned up behind a call that does not return."""
 
     def __init__(self, busy_since: Callable[[], float | None], timeout_s: float) -> None:
-        """`busy_since`: when the batch began that the device computes, on any clock; none while it is idle."""
+        """`busy_since`: when the device was last called, on any clock; none while it is idle."""
         self._busy_since = busy_since
         self._timeout_s = timeout_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """From now on the process ends with `DEVICE_HUNG` when a batch takes too long."""
+        """From now on the process ends with `DEVICE_HUNG` when a call takes too long."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -44,7 +44,7 @@ class Watchdog:
                 self._end()
 
     def _end(self) -> None:
-        log.critical("The device has been at one batch for %g s and counts as hung: this worker ends.", self._timeout_s)
+        log.critical("The device has been at one call for %g s and counts as hung: this worker ends.", self._timeout_s)
         faulthandler.dump_traceback()
         # Python's own end would wait for the thread that hangs.
         os._exit(DEVICE_HUNG)

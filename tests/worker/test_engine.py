@@ -332,3 +332,19 @@ def test_batches_stay_within_the_budget() -> None:
     assert Engine(2 * 16 * 16).plan(tasks) == [[0, 1], [2]]
     assert Engine(1).plan(tasks) == [[0], [1], [2]]
     assert Engine(1).plan([]) == []
+
+
+def test_each_call_of_the_device_is_noted_and_its_idleness() -> None:
+    seen: list[float | None] = []
+
+    class Looking(Inverting):
+        def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> Pixels:
+            seen.append(engine.busy_since)
+            return super().paint(pixels_BHWC, norm_BP)
+
+    engine = Engine(MUCH_PX)
+    engine.run(paint_tasks(Faulty(Looking(), message="a bug"), [10, 0]))
+    engine.run(paint_tasks(Looking(), [10]))
+    assert None not in seen
+    assert len(set(seen)) == len(seen) == 2
+    assert engine.busy_since is None
