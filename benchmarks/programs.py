@@ -107,7 +107,7 @@ class Stage:
         """A Redis that writes nothing to the disk, and its URL."""
         port = free_port()
         program = self.start(
-            "redis", [*_redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+            "redis", [*redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         )
         program.wait_until(lambda: _takes_connections(port))
         return program, f"redis://127.0.0.1:{port}/0"
@@ -175,7 +175,8 @@ def _takes_connections(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _redis_server() -> list[str]:
+def redis_server() -> list[str]:
+    """The command that starts a Redis."""
     on_path = shutil.which("redis-server") or shutil.which("valkey-server")
     if on_path:
         return [on_path]

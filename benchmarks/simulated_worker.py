@@ -10,13 +10,15 @@ from unittest.mock import patch
 from worker import single
 from worker.archive import Archive
 from worker.arrays import Norms, Pixels
+from worker.runtimes import Values
+from worker.runtimes.methods import Method
 from worker.settings import WorkerSettings
 
 
 class SimulatedNetwork:
     """Gives back what it gets, after a while."""
 
-    reach = None
+    blocks = 0
 
     def __init__(self, latency_s: float) -> None:
         self._latency_s = latency_s
@@ -30,12 +32,11 @@ class SimulatedNetwork:
         """Nobody asks for it."""
         raise NotImplementedError
 
-    def measure(self, crops_NHWC: Pixels, norm_P: Norms) -> Norms:
-        """Nobody asks for it: there are no tiles without a reach."""
-        raise NotImplementedError
+    def reach(self, method: Method) -> None:
+        """There are no tiles: the smallest pictures need none."""
 
-    def paint_held(self, tiles_BHWC: Pixels, norm_P: Norms, statistics_P: Norms) -> Pixels:
-        """See `measure`."""
+    def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> Values:
+        """Nobody asks for it: see `reach`."""
         raise NotImplementedError
 
     def in_float32(self) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Self, TypeVar, cast
 
 import redis.asyncio as aioredis
 
@@ -23,7 +23,11 @@ from worker.contract import (
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 CACHE_S = 1.0
+LEAST_CACHE_S = 0.1
+"""Seconds for which reports are believed when something is not in them."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,13 @@ class Fleet:
         self._lock = asyncio.Lock()
         self._reports: tuple[WorkerReport, ...] = ()
         self._stale_at = 0.0
+        self._read_at = 0.0
 
     async def workers(self) -> tuple[WorkerReport, ...]:
         """The live workers, the one that reported last at the end."""
         async with self._lock:
             if time.monotonic() >= self._stale_at:
+                self._read_at = time.monotonic()
                 self._reports = await self._read()
                 # None at all is not worth keeping: the first worker should be seen at once.
                 self._stale_at = time.monotonic() + CACHE_S if self._reports else 0.0
@@ -82,6 +88,21 @@ class Fleet:
         if not reports:
             raise NoWorker
         return Catalog.of(reports)
+
+    async def find(self, look: Callable[[Catalog], T]) -> T:
+        """What `look` finds in the catalog. Raises what it raises, and `NoWorker`.
+
+        For something unknown the reports are read anew first: another process of the service may have shown it already.
+        """
+        try:
+            return look(await self.catalog())
+        except (UnknownStyle, UnknownFactor):
+            self._expire()
+        return look(await self.catalog())
+
+    def _expire(self) -> None:
+        """However many ask for what is nowhere, Redis is asked no more often than this."""
+        self._stale_at = min(self._stale_at, self._read_at + LEAST_CACHE_S)
 
     async def preview(self, style: StyleInfo) -> bytes:
         """A JPEG that shows the style. Raises `NoPreview`."""

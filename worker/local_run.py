@@ -76,11 +76,14 @@ def _run_files(request: LocalRequest, output: Path) -> int:
     pending = [commission for commission in commissions if request.overwrite or not commission.is_done]
     tally = _Tally([*failures, *clashes], skipped=len(commissions) - len(pending))
     studio = _open_studio(request) if pending else None
+    # What was in hand when it was broken off is finished, but no longer counted.
+    summary = f"Broken off; what is in {output} is whole."
     try:
         if studio is not None:
             _work_through(request, studio, pending, tally)
+        summary = _summarize(output, tally)
     finally:
-        _report(request, output, tally)
+        _report(request, summary, tally.failures)
     return 1 if tally.failures else 0
 
 
@@ -103,12 +106,16 @@ def _progress(request: LocalRequest) -> Progress:
     )
 
 
-def _report(request: LocalRequest, output: Path, tally: _Tally) -> None:
+def _summarize(output: Path, tally: _Tally) -> str:
+    return f"{_count(tally.written)} written to {output}{_skipped(tally.skipped)}."
+
+
+def _report(request: LocalRequest, summary: str, failures: Sequence[Failure]) -> None:
     if not request.quiet:
-        sys.stderr.write(f"{_count(tally.written)} written to {_printable(str(output))}{_skipped(tally.skipped)}.\n")
-    if tally.failures:
-        sys.stderr.write(f"{_count(len(tally.failures))} failed:\n")
-    for failure in tally.failures:
+        sys.stderr.write(f"{_printable(summary)}\n")
+    if failures:
+        sys.stderr.write(f"{_count(len(failures))} failed:\n")
+    for failure in failures:
         sys.stderr.write(f"  {_printable(failure.name)}: {_printable(failure.reason)}\n")
 
 

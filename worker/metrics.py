@@ -1,5 +1,7 @@
 """What a worker tells Prometheus."""
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -41,6 +43,8 @@ class WorkerMetrics:
         self.retries = Counter(
             "impasto_worker_retries", "Batches and pictures computed again.", ["reason"], registry=self.registry
         )
+        for reason in get_args(Reason):
+            self.retries.labels(reason)  # from 0 on: the first one is an increase too
         self.in_hand = Gauge(
             "impasto_worker_jobs_in_hand", "Jobs taken from the queue and not closed yet.", registry=self.registry
         )

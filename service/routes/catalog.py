@@ -53,7 +53,7 @@ async def list_styles(request: Request, services: ServicesDep) -> list[StyleDocu
 )
 async def read_preview(request: Request, name: str, services: ServicesDep) -> Response:
     """Gives a JPEG."""
-    style = (await services.fleet.catalog()).style(name)
+    style = await services.fleet.find(lambda catalog: catalog.style(name))
     headers = {"ETag": f'"{style.digest}"', "Cache-Control": PREVIEW_CACHE}
     if is_unchanged(request, headers["ETag"]):
         services.metrics.not_modified.inc()

@@ -62,8 +62,7 @@ async def stylize(
     `curl --data-binary @photo.jpg 'localhost:8000/stylize?style=candy' -o painted.jpg`
     """
     started = time.perf_counter()
-    catalog = await services.fleet.catalog()
-    model = catalog.blend(parameters.styles)
+    model = await services.fleet.find(lambda catalog: catalog.blend(parameters.styles))
     order = await orders.receive(request, services, parameters)
     submission = orders.stylize(order, parameters, model)
     return await deliver(request, services, submission, order.preference, started)
@@ -84,8 +83,7 @@ async def upscale(
     `curl --data-binary @photo.jpg 'localhost:8000/upscale?factor=4' -o large.jpg`
     """
     started = time.perf_counter()
-    catalog = await services.fleet.catalog()
-    model = catalog.upscaler(parameters.factor).digest
+    model = await services.fleet.find(lambda catalog: catalog.upscaler(parameters.factor).digest)
     order = await orders.receive(request, services, parameters)
     submission = orders.upscale(order, parameters, model, services.settings.max_output_pixels)
     return await deliver(request, services, submission, order.preference, started)

@@ -92,6 +92,7 @@ class Topology:
         self.wait_for_redis()
         self.wait_for_apis()
         self.wait_for_workers()
+        self.wait_for_prometheus()
 
     def stop(self) -> None:
         """Redis last: the others have something to tell it."""
@@ -127,6 +128,11 @@ class Topology:
         for port in self._api_ports:
             self.until(lambda port=port: _answers(f"http://127.0.0.1:{port}/livez"), "the API answers")  # type: ignore[misc]
 
+    def wait_for_prometheus(self) -> None:
+        """Until it has read what it has stored."""
+        ready = f"http://127.0.0.1:{self._prometheus_port}/-/ready"
+        self.until(lambda: _answers(ready), "Prometheus answers")
+
     def wait_for_workers(self) -> None:
         """Until both API processes see all of them and none else."""
         for port in self._api_ports:
@@ -136,6 +142,10 @@ class Topology:
         """What each worker says of a metric, its labels included."""
         pages = [httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text for port in self._worker_ports]
         return [float(re.findall(rf"^{re.escape(metric)} (\S+)", page, re.MULTILINE)[0]) for page in pages]
+
+    def each_api(self, path: str) -> list[str]:
+        """What each API process answers there."""
+        return [httpx.get(f"http://127.0.0.1:{port}{path}", timeout=30).text for port in self._api_ports]
 
     def has_jobs_in_hand(self, worker: int) -> bool:
         return self.worker_values("impasto_worker_jobs_in_hand")[worker] > 0
