@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from typing import cast
 
 import httpx
@@ -13,8 +14,9 @@ from service.app import create_app
 from service.pace import LONGEST_S, UNKNOWN_S, Pace
 from service.preferences import Preference
 from service.settings import Settings, SettingsError
-from tests.service.stand_in import BULK_KEY, StandIn, report
+from tests.service.stand_in import BULK_KEY, REPORT, StandIn, report
 from tests.service.support import encode, serving
+from worker.contract import StyleInfo, preview_key, worker_key
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +45,23 @@ async def test_catalog(redis: Redis, redis_url: str) -> None:
     assert (preview.content, preview.headers["content-type"]) == (b"a preview", "image/jpeg")
     assert none.json()["type"] == "urn:impasto:problem:no-preview"
     assert unknown.json()["near"] == ["candy"]
+
+
+async def test_a_style_that_another_process_has_shown_is_found_at_once(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.fleet.CACHE_S", 3600.0)
+    monkeypatch.setattr("service.fleet.LEAST_CACHE_S", 0.0)
+    report(redis)
+    async with serving(redis_url) as client:
+        assert len((await client.get("/styles")).json()) == 3
+        fresh = StyleInfo(name="fresh", digest="f0", preview=True)
+        redis.set(worker_key(REPORT.name), replace(REPORT, styles=(*REPORT.styles, fresh)).to_json())
+        redis.set(preview_key("f0"), b"another preview")
+        preview = await client.get("/styles/fresh/preview")
+        unknown = await client.get("/styles/nowhere/preview")
+    assert preview.content == b"another preview"
+    assert unknown.status_code == 404
 
 
 async def test_report_that_cannot_be_read_is_passed_over(redis: Redis, redis_url: str) -> None:
