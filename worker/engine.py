@@ -25,8 +25,8 @@ WHOLE_PX = 4_000_000
 """Pixels of a photo up to which it is painted in one piece, unless told otherwise."""
 LEAST_TILE_PX = 128 * 128
 """Pixels of the smallest tile that is tried when memory runs out."""
-MEASURING_S = 2.0
-"""Seconds that it may take in all to find the best batches."""
+MEASURING_S = 1.5
+"""Seconds that it may take to find a network's best batch: batches of four on two slow cores."""
 
 Reason = Literal["half_batch", "tiles", "float32"]
 
@@ -107,10 +107,9 @@ class Engine:
         """
 
     def measure(self, models: Iterable[LoadedTrunk | LoadedUpscaler]) -> None:
-        """Finds the best batch of each model, unless it was given; takes `MEASURING_S` in all."""
-        models = list(models)
+        """Finds the best batch of each model, unless it was given; takes about `MEASURING_S` for each."""
         for model in models:
-            self._limits.measure(model.card.digest, _trial(model), MEASURING_S / len(models))
+            self._limits.measure(model.card.digest, _trial(model), MEASURING_S)
             log.info("%s: %.2f megapixels at once.", model.card.name, self._limits.batch_px(model.card.digest) / 1e6)
 
     def plan(self, tasks: Sequence[EngineTask]) -> list[list[int]]:
