@@ -64,6 +64,17 @@ async def serving(redis_url: str, **changes: Any) -> AsyncIterator[httpx.AsyncCl
 @contextmanager
 def listening(redis_url: str, **changes: Any) -> Iterator[int]:
     """A server on a free port; gives the port."""
+    with running_server(redis_url, **changes) as server:
+        yield port_of(server)
+
+
+def port_of(server: Server) -> int:
+    return int(server.servers[0].sockets[0].getsockname()[1])
+
+
+@contextmanager
+def running_server(redis_url: str, **changes: Any) -> Iterator[Server]:
+    """A server on a free port, in a thread."""
     chosen = settings(redis_url, **changes)
     server = _Server(create_app(chosen), chosen)
     server.config.port = 0
@@ -71,7 +82,7 @@ def listening(redis_url: str, **changes: Any) -> Iterator[int]:
     thread.start()
     server.wait_started()
     try:
-        yield server.servers[0].sockets[0].getsockname()[1]
+        yield server
     finally:
         server.should_exit = True
         thread.join()

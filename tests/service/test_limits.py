@@ -14,7 +14,7 @@ from service.app import create_app
 from service.rate_limit import client_of_address, client_of_key
 from tests.redis_server import RedisServer
 from tests.service.stand_in import BULK_KEY, QUEUE_KEY, Answer, StandIn, finished, report
-from tests.service.support import encode, listening, serving, settings
+from tests.service.support import encode, listening, port_of, running_server, serving, settings
 from worker.contract import Job, held_bytes_key, held_key, rate_key
 
 pytestmark = pytest.mark.anyio
@@ -254,3 +254,12 @@ def test_an_upload_that_does_not_come_is_given_up(redis: Redis, redis_url: str, 
         answer = b"".join(iter(lambda: client.recv(65536), b""))  # up to where the service hangs up
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"urn:impasto:problem:upload-timeout" in answer
+
+
+def test_no_part_of_an_answer_waits_for_the_client_to_confirm_the_one_before(redis_url: str) -> None:
+    with running_server(redis_url) as running, socket.create_connection(("127.0.0.1", port_of(running))) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: impasto\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        (connection,) = running.server_state.connections
+        options = cast(Any, connection).transport.get_extra_info("socket")
+        assert options.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
