@@ -27,7 +27,7 @@ UPSCALE_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
 POOLED = 4
 """Px that a value of the last of them stands for."""
 PHASE_STRIDE = 7
-"""Odd, so that all offsets have their turn, and large, so that neighbouring steps have unlike ones."""
+"""Odd, so that all offsets have their turn, and large, so that neighbouring samples have unlike ones."""
 
 
 class StyleTask(nn.Module):
@@ -147,22 +147,24 @@ class UpscaleTask(nn.Module):
         if warming_up or not self.weights.compares_features:
             none = torch.zeros_like(pixel)
             return {"total": pixel, "pixel": pixel, "feature": none, "texture": none}
-        rows, columns = self._seen_part(number_B, high_res_BCHW.shape[2])
-        features = self.loss_network(enlarged_BCHW[:, :, rows, columns], self.layers)
+        features = self.loss_network(_seen_part(enlarged_BCHW, number_B), self.layers)
         with torch.no_grad():
-            targets = self.loss_network(high_res_BCHW[:, :, rows, columns], self.layers)
+            targets = self.loss_network(_seen_part(high_res_BCHW, number_B), self.layers)
         feature = self.weights.feature * normalized_feature_loss(features, targets, self.layers).mean()
         texture = self.weights.texture * texture_loss(features, targets, self.layers).mean()
         color = self.weights.color * color_loss(enlarged_BCHW, high_res_BCHW, self.degradation.factor).mean()
         return {"total": pixel + feature + texture + color, "pixel": pixel, "feature": feature, "texture": texture}
 
-    @staticmethod
-    def _seen_part(number_B: Tensor, side: int) -> tuple[slice, slice]:
-        """What the loss network sees of a crop: all but some pixels around, other ones at each step.
 
-        Its pooling has a grid, and so has what an upscaler makes of each input. Were they always in step, errors that
-        repeat with the grid would go unseen.
-        """
-        step = int(number_B.min()) // len(number_B)
-        top, left = divmod(step * PHASE_STRIDE % POOLED**2, POOLED)
-        return slice(top, top + side - POOLED), slice(left, left + side - POOLED)
+def _seen_part(picture_BCHW: Tensor, number_B: Tensor) -> Tensor:
+    """What the loss network sees of crops: all but `POOLED` px of each side, other ones in each sample.
+
+    Its pooling has a grid, and so has what an upscaler makes of each input. Were they always in step, errors that
+    repeat with the grid would go unseen.
+    """
+    side = picture_BCHW.shape[2] - POOLED
+    parts = []
+    for picture_CHW, number in zip(picture_BCHW, number_B.tolist(), strict=True):
+        top, left = divmod(number * PHASE_STRIDE % POOLED**2, POOLED)
+        parts.append(picture_CHW[:, top : top + side, left : left + side])
+    return torch.stack(parts).contiguous(memory_format=torch.channels_last)
