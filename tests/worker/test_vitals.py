@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -11,8 +12,12 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from tests.redis_server import RedisServer, free_port
 from tests.worker.running import running_worker
+from worker.catalog import Catalog
 from worker.consumer import BatchWorker
 from worker.device_memory import memory_of
+from worker.engine import Engine
+from worker.metrics import WorkerMetrics
+from worker.pipeline import PicturePipeline
 from worker.vitals import MISSED_S, Pulse, serve_vitals
 
 
@@ -68,8 +73,10 @@ def test_a_worker_beats(redis: RedisServer) -> None:
         def beat(self) -> None:
             beaten.set()
 
-    with redis.connect() as connection:
-        worker = BatchWorker(connection, None, "w", 1, Heard())  # type: ignore[arg-type]
+    with redis.connect() as connection, ThreadPoolExecutor(1) as codec:
+        engine, metrics = Engine(None), WorkerMetrics()
+        pipeline = PicturePipeline(Catalog(), engine, codec, metrics, max_batch=1)
+        worker = BatchWorker(connection, pipeline, "w", metrics, Heard())
         thread = threading.Thread(target=worker.run)
         thread.start()
         assert beaten.wait(30)
