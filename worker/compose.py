@@ -25,6 +25,13 @@ def keep_color(photo_HWC: Pixels, painted_HWC: Pixels) -> Pixels:
     return _to_levels(photo + change_HW[:, :, None])
 
 
+def compose(photo: Picture, painted_HWC: Pixels, strength: float, preserve_color: bool) -> Picture:
+    """What is given back of a photo that the network has painted: `keep_color` if asked for, `mix`, the opacity."""
+    if preserve_color:
+        painted_HWC = keep_color(photo.pixels_HWC, painted_HWC)
+    return with_alpha_of(photo, mix(photo.pixels_HWC, painted_HWC, strength))
+
+
 def with_alpha_of(photo: Picture, pixels_HWC: Pixels) -> Picture:
     """A result with the photo's opacity, enlarged to the result's size."""
     if photo.alpha_HW is None:

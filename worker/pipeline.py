@@ -17,7 +17,7 @@ from worker.arrays import Pixels
 from worker.batching import Backlog
 from worker.catalog import Models
 from worker.codec import Picture, decode, encode
-from worker.compose import keep_color, mix, with_alpha_of
+from worker.compose import compose, with_alpha_of
 from worker.contract import ErrorCode, Job, JobResult, JobStatus, StyleJob, UpscaleJob
 from worker.engine import Engine, EngineTask, EnlargeTask, PaintTask
 from worker.errors import JobError
@@ -264,10 +264,9 @@ class PicturePipeline:
         job = work.request.job
         started = time.perf_counter()
         if isinstance(job, StyleJob):
-            if job.preserve_color:
-                pixels_HWC = keep_color(work.photo.pixels_HWC, pixels_HWC)
-            pixels_HWC = mix(work.photo.pixels_HWC, pixels_HWC, job.strength)
-        result = with_alpha_of(work.photo, pixels_HWC)
+            result = compose(work.photo, pixels_HWC, job.strength, job.preserve_color)
+        else:
+            result = with_alpha_of(work.photo, pixels_HWC)
         content = encode(result, job.format, job.quality)
         work.timings_ms["encode"] = (time.perf_counter() - started) * 1000
         return Answer(

@@ -9,7 +9,7 @@ from typing import Protocol
 from worker.arrays import Norms, Pixels
 from worker.catalog import Catalog, LoadedTrunk, LoadedUpscaler
 from worker.codec import Picture
-from worker.compose import keep_color, mix, with_alpha_of
+from worker.compose import compose, with_alpha_of
 from worker.contract import MIN_SIDE, ErrorCode, PictureFormat, StyleJob
 from worker.engine import EngineTask, EnlargeTask, PaintTask
 from worker.errors import JobError
@@ -75,9 +75,7 @@ class StyleRecipe:
 
     def finish(self, photo: Picture, pixels_HWC: Pixels) -> Picture:
         """See `Recipe.finish`."""
-        if self._choice.preserve_color:
-            pixels_HWC = keep_color(photo.pixels_HWC, pixels_HWC)
-        return with_alpha_of(photo, mix(photo.pixels_HWC, pixels_HWC, self._choice.strength))
+        return compose(photo, pixels_HWC, self._choice.strength, self._choice.preserve_color)
 
 
 class UpscaleRecipe:

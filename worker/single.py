@@ -23,7 +23,7 @@ from worker.report import Reporter
 from worker.settings import WorkerSettings
 from worker.vitals import Pulse
 from worker.watchdog import Watchdog
-from worker.workbench import open_engine
+from worker.workbench import check_trunk, open_engine
 
 log = logging.getLogger("worker")
 
@@ -70,10 +70,7 @@ def _leave_on_signals() -> None:
 def _check_zoo(settings: WorkerSettings, catalog: Catalog) -> None:
     if catalog.is_empty:
         raise StartError(f"The zoo {settings.zoo_dir} holds nothing that can be served: set IMPASTO_ZOO_DIR.")
-    is_chosen = "trunk" in settings.model_fields_set
-    if is_chosen and settings.trunk not in catalog.trunks:
-        there = ", ".join(catalog.trunks) or "none"
-        raise StartError(f"IMPASTO_TRUNK is {settings.trunk!r}, but the zoo's trunks are: {there}.")
+    check_trunk(settings, catalog)
 
 
 def _serve(metrics: WorkerMetrics, settings: WorkerSettings, pulse: Pulse) -> None:

@@ -34,10 +34,15 @@ def open_runtime(settings: WorkerSettings) -> Runtime:
 def load_zoo(settings: WorkerSettings, runtime: Runtime) -> Catalog:
     """What the zoo holds, on the device. Raises `ZooError`, or `StartError` for a trunk that is not in it."""
     catalog = ZooLoader(runtime, settings.trunk).load(settings.zoo_dir)
+    check_trunk(settings, catalog)
+    return catalog
+
+
+def check_trunk(settings: WorkerSettings, catalog: Catalog) -> None:
+    """Raises `StartError` where a trunk was chosen that the zoo does not hold."""
     if "trunk" in settings.model_fields_set and settings.trunk not in catalog.trunks:
         there = ", ".join(catalog.trunks) or "none"
         raise StartError(f"IMPASTO_TRUNK is {settings.trunk!r}, but the zoo's trunks are: {there}.")
-    return catalog
 
 
 def open_engine(settings: WorkerSettings, report: Callable[[Reason], None] = tell_nobody) -> Engine:
