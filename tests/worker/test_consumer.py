@@ -26,14 +26,6 @@ PHOTO = encode(draw_photo(60, 44))
 
 
 @pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer()
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def connection(redis: RedisServer) -> Iterator[Redis]:
     with redis.connect() as connection:
         yield connection

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,6 @@ from tests.worker.running import running_worker
 @pytest.fixture
 def impasto(tmp_path: Path, small_zoo: Path) -> Command:
     return Command(tmp_path, small_zoo)
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer()
-    server.start()
-    yield server
-    server.stop()
 
 
 def findings(ran: Ran) -> dict[str, dict[str, Any]]:

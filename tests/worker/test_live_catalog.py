@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -221,14 +221,6 @@ class Load:
         while not self._stop.is_set():
             jobs = [self._client.stylize(PHOTO) for _ in range(4)]
             self.statuses += [self._client.wait(job)[0].status for job in jobs]
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer()
-    server.start()
-    yield server
-    server.stop()
 
 
 def wait_for_report(connection: Redis, is_awaited: Callable[[WorkerReport], bool]) -> WorkerReport:

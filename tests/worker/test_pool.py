@@ -23,14 +23,6 @@ from worker.settings import WorkerSettings
 PHOTO = encode(draw_photo(60, 44))
 
 
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer()
-    server.start()
-    yield server
-    server.stop()
-
-
 @contextmanager
 def running_pool(redis: RedisServer, zoo: Path, **settings: str) -> Iterator[Worker]:
     pool = Worker(redis.url, zoo, **{"devices": "cpu", "processes_per_device": "2", **settings})

@@ -2,12 +2,10 @@
 
 import re
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from tests.redis_server import RedisServer, free_port
@@ -19,14 +17,6 @@ from worker.engine import Engine
 from worker.metrics import WorkerMetrics
 from worker.pipeline import PicturePipeline
 from worker.vitals import MISSED_S, Pulse, serve_vitals
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer()
-    server.start()
-    yield server
-    server.stop()
 
 
 class Clock:
