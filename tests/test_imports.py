@@ -75,4 +75,4 @@ def test_few_files_touch_rq() -> None:
         for path in modules(package)
         if any(name.split(".")[0] == "rq" for name in imports(path))
     }
-    assert touching == {"service/rq_client.py", "worker/consumer.py", "worker/lanes.py"}
+    assert touching == {"service/rq_client.py", "worker/closing.py", "worker/consumer.py", "worker/lanes.py"}

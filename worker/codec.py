@@ -51,9 +51,8 @@ def decode(content: bytes, size: int | None = None) -> Picture:
         with Image.open(io.BytesIO(content), formats=READ_FORMATS) as image:
             if size is not None:
                 image.draft(None, (2 * size, 2 * size))
-            # Before the orientation is applied: transposing loads the pixels, and a GIF then drops its transparency.
-            upright = ImageOps.exif_transpose(image)
-            color, alpha = _split_alpha(upright)
+            ImageOps.exif_transpose(image, in_place=True)
+            color, alpha = _split_alpha(image)
             rgb = _to_srgb(color, image.info.get("icc_profile"))
     except MemoryError as error:
         raise JobError(ErrorCode.TOO_LARGE, "The picture does not fit into memory: send a smaller one.") from error

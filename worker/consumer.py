@@ -1,9 +1,8 @@
 """The worker's side of the queue: takes jobs from RQ, several at a time, and closes each with its answer.
 
-With `worker.lanes` the only file that touches RQ's internals. RQ's own workers run one job at a time; this one gives
-every job in hand its own `Execution`, keeps them all alive from a thread, and closes those that are answered together,
-in one transaction that also holds pictures, results and the events the service waits for. So RQ's registries, retries
-and `rq info` stay right, and a job is answered exactly when it is closed.
+RQ's own workers run one job at a time; this one gives every job in hand its own `Execution`, keeps them all alive from
+a thread, and closes those that are answered together. `worker.lanes` and `worker.closing` write what RQ itself would
+write, so its registries, retries and `rq info` stay right, and a job is answered exactly when it is closed.
 """
 
 import logging
@@ -11,41 +10,22 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from redis import Redis
-from redis.client import Pipeline
 from rq import SimpleWorker
-from rq.exceptions import AbandonedJobError
-from rq.executions import Execution
 from rq.job import Job as RqJob
-from rq.job import JobStatus as RqStatus
 from rq.registry import clean_registries
 from rq.serializers import JSONSerializer
-from rq.utils import now
-from rq.worker import WorkerStatus
 from rq.worker_registration import clean_worker_registry, register
 
-from worker.answers import Answer, write_answer
+from worker.answers import Answer
+from worker.closing import Closing, JobCloser, read_job
 from worker.connection import UNAVAILABLE, passing_over_redis_errors, retry_until_available
-from worker.contract import (
-    STYLIZE_TASK,
-    UPSCALE_TASK,
-    ErrorCode,
-    Job,
-    JobResult,
-    JobStatus,
-    Lane,
-    StyleJob,
-    UpscaleJob,
-    recovery_lock_key,
-    started_channel,
-)
+from worker.contract import Lane, recovery_lock_key
 from worker.errors import JobError
-from worker.lanes import Lanes
+from worker.lanes import LEASE_S, Arrival, Lanes, TakenJob
 from worker.metrics import WorkerMetrics
 from worker.pipeline import PicturePipeline, Request
 from worker.vitals import Pulse
@@ -56,36 +36,15 @@ T = TypeVar("T")
 
 BEAT_S = 1.0
 """Seconds between two signs of life of the jobs in hand."""
-LEASE_S = 6
-"""Seconds without a sign of life after which other workers take a job over."""
 RECOVERY_S = 2
 """Seconds between two looks, by any worker of the pool, for jobs that died with their worker."""
 STUCK_S = 4
-"""Seconds after which a job that was taken but not started, which takes milliseconds, is put back."""
+"""Seconds after which a job that arrived and was not taken, which takes milliseconds, is put back."""
 LOOK_S = 1
 """Longest wait for a job or for room: how soon an idle worker sees that it should stop."""
 CLOSED_TOGETHER = 64
 CLOSED_BYTES = 8_000_000
 """Most answers that are written in one transaction, and about how many bytes of pictures."""
-
-TASKS: dict[str, type[Job]] = {STYLIZE_TASK: StyleJob, UPSCALE_TASK: UpscaleJob}
-
-
-@dataclass(frozen=True)
-class TakenJob:
-    """A job that this worker has promised to close."""
-
-    rq_job: RqJob
-    execution: Execution
-
-
-@dataclass(frozen=True)
-class Closing:
-    """A job and what it is answered with; a job that cannot be read is answered to nobody."""
-
-    taken: TakenJob
-    job: Job | None
-    answer: Answer
 
 
 class BatchWorker(SimpleWorker):
@@ -100,15 +59,16 @@ class BatchWorker(SimpleWorker):
         pulse: Pulse | None = None,
     ) -> None:
         """`pulse` beats as long as this worker keeps its jobs alive."""
-        self._lanes = Lanes(connection)
+        self._lanes = Lanes(connection, name)
         super().__init__(
             self._lanes.queues,
             name=name,
             connection=connection,
             serializer=JSONSerializer,
             log_job_description=False,
-            exception_handlers=[self._answer_abandoned],
         )
+        self._closer = JobCloser(connection, self._lanes, name, self.key)
+        self.push_exc_handler(self._closer.answer_abandoned)  # type: ignore[no-untyped-call]
         self._pipeline = pipeline
         self._pulse = pulse or Pulse()
         self._stop = threading.Event()
@@ -188,11 +148,10 @@ class BatchWorker(SimpleWorker):
         """Takes as many jobs as there is room for, of both lanes; while both are empty, waits for one of this lane."""
         try:
             first()
-            if not self._pipeline.wait_for_room(LOOK_S) or self._take_waiting():
+            if not self._pipeline.wait_for_room(LOOK_S) or self._take():
                 return
-            arrived = self._lanes.wait(lane, LOOK_S)
-            with self._taking:
-                self._begin(arrived)
+            if (arrival := self._lanes.wait(lane, LOOK_S)) is not None:
+                self._take(arrival)
         except UNAVAILABLE as error:
             if lane is Lane.INTERACTIVE:
                 log.warning("Redis cannot be used (%s); trying again until it can.", error)
@@ -200,55 +159,28 @@ class BatchWorker(SimpleWorker):
             if lane is Lane.INTERACTIVE and not self._stop.is_set():
                 log.info("Redis answers again.")
 
-    def _take_waiting(self) -> bool:
-        """Takes what waits. Returns whether there was something, or no room for it any more."""
+    def _take(self, *arrivals: Arrival) -> bool:
+        """Takes what has arrived and what waits. Returns whether there was something, or no room for it any more."""
         with self._taking:
-            room = self._pipeline.wait_for_room(0)
-            return not room or self._begin(self._lanes.take(room))
+            room = max(self._pipeline.wait_for_room(0), len(arrivals))
+            if not room:
+                return True
+            taken = self._lanes.take(room, *arrivals)
+            with self._taken_changed:
+                self._taken |= {job.id: job for job in taken}
+            self._pipeline.submit(self._read(taken))
+            return bool(taken)
 
-    def _begin(self, job_ids: Sequence[str]) -> bool:
-        """Starts jobs in one round trip and sends them on their way. Returns whether there were any."""
-        if not job_ids:
-            return False
-        found = self._lanes.fetch(job_ids)
-        taken = self._start([job for job, _ in found])
+    def _read(self, taken: Iterable[TakenJob]) -> list[Request]:
+        """What is to be done. A job that cannot be read has failed."""
         requests = []
-        for job, content in found:
-            if job.id not in taken:
-                continue
+        for each in taken:
             try:
-                requests.append(Request(self._read(job), content))
+                requests.append(Request(read_job(each.data), each.content))
             except JobError as error:
-                self._closings.put(Closing(taken[job.id], None, Answer.failed(error)))
-        self._pipeline.submit(requests)
-        return True
-
-    def _start(self, jobs: Iterable[RqJob]) -> dict[str, TakenJob]:
-        taken = {}
-        with self.connection.pipeline() as pipe:
-            for job in jobs:
-                self._lanes.mark_started(job, pipe)
-                if job.get_status(refresh=False) == RqStatus.CANCELED:
-                    continue
-                execution = Execution.create(job, LEASE_S, pipeline=pipe, worker_name=self.name)
-                job.prepare_for_execution(self.name, pipeline=pipe)
-                pipe.persist(job.key)
-                taken[job.id] = TakenJob(job, execution)
-            if taken:
-                pipe.publish(started_channel(), " ".join(taken))
-                self.set_state(WorkerStatus.BUSY, pipeline=pipe)
-            pipe.execute()
-        with self._taken_changed:
-            self._taken |= taken
-        return taken
-
-    @staticmethod
-    def _read(job: RqJob) -> Job:
-        try:
-            return TASKS[job.func_name or ""].from_kwargs(job.kwargs)
-        except Exception as error:
-            log.exception("Job %s cannot be read.", job.id)
-            raise JobError(ErrorCode.INTERNAL, "The job was written by another version of the service.") from error
+                log.exception("Job %s cannot be read.", each.id)
+                self._closings.put(Closing(each, None, Answer.failed(error)))
+        return requests
 
     def _finished(self, request: Request, answer: Answer) -> None:
         taken = self._taken.get(request.job.id)
@@ -284,62 +216,13 @@ class BatchWorker(SimpleWorker):
         """Lets the leases of jobs run out: of closed ones, and of those that others should run again."""
         with self._taken_changed:
             for closing in closings:
-                self._taken.pop(closing.taken.rq_job.id, None)
+                self._taken.pop(closing.taken.id, None)
             self._taken_changed.notify_all()
 
     def _close(self, closings: Sequence[Closing]) -> bool:
-        """Writes answers and RQ's bookkeeping in one transaction."""
-        with self.connection.pipeline() as pipe:
-            for closing in closings:
-                self._close_one(closing, pipe)
-            self._count(closings, pipe)
-            if len(closings) == len(self._taken):
-                self.set_state(WorkerStatus.IDLE, pipeline=pipe)
-            pipe.execute()
-        return True
-
-    def _close_one(self, closing: Closing, pipe: Pipeline) -> None:
-        job, execution = closing.taken.rq_job, closing.taken.execution
-        job.ended_at = now()
-        if closing.job is not None:
-            write_answer(pipe, closing.job, closing.answer)
-        result = closing.answer.result
-        if result.status is JobStatus.FINISHED:
-            result_ttl = job.get_result_ttl(self.default_result_ttl)
-            job._handle_success(result_ttl, pipeline=pipe, **self._execution_facts(job, execution))
-            job.cleanup(result_ttl, pipeline=pipe, remove_from_queue=False)
-        else:
-            self._record_failure(job, execution, result, pipe)
-        self.cleanup_execution(job, pipeline=pipe, execution=execution)
-
-    def _record_failure(self, job: RqJob, execution: Execution, result: JobResult, pipe: Pipeline) -> None:
-        """A failure that the worker found out itself is final: the picture would fail again."""
-        job.set_status(RqStatus.FAILED, pipeline=pipe)
-        job._handle_failure(f"{result.error}: {result.detail}", pipe, **self._execution_facts(job, execution))
-
-    def _execution_facts(self, job: RqJob, execution: Execution) -> dict[str, Any]:
-        return {
-            "worker_name": self.name,
-            "execution_id": execution.id,
-            "execution_started_at": execution.created_at,
-            "execution_ended_at": job.ended_at,
-        }
-
-    def _count(self, closings: Sequence[Closing], pipe: Pipeline) -> None:
-        """What RQ's own methods do job by job: how many jobs this worker ran, and for how long."""
-        succeeded = sum(closing.answer.result.status is JobStatus.FINISHED for closing in closings)
-        pipe.hincrby(self.key, "successful_job_count", succeeded)
-        pipe.hincrby(self.key, "failed_job_count", len(closings) - succeeded)
-        working_time = sum((_execution_time(closing.taken.rq_job) for closing in closings), timedelta())
-        self.increment_total_working_time(working_time, pipe)
-
-    def _answer_abandoned(self, rq_job: RqJob, error_type: type[BaseException], *_: object) -> bool:
-        """RQ calls this for a job whose worker died. Without a retry left its client is told."""
-        if error_type is AbandonedJobError and not rq_job.retries_left:
-            error = JobError(ErrorCode.INTERNAL, "The workers that took this picture died. It may be what kills them.")
-            with self.connection.pipeline() as pipe:
-                write_answer(pipe, self._read(rq_job), Answer.failed(error))
-                pipe.execute()
+        own = self._closer.close(closings, idle=len(closings) == len(self._taken))
+        if own < len(closings):
+            log.warning("%d answers come too late: other workers took their jobs over.", len(closings) - own)
         return True
 
     def _recover_lost_jobs(self) -> None:
@@ -367,15 +250,10 @@ class BatchWorker(SimpleWorker):
         with self.connection.pipeline() as pipe:
             self.heartbeat(pipeline=pipe)
             for job in taken:
-                job.execution.heartbeat(job.rq_job.started_job_registry, LEASE_S, pipeline=pipe)
+                job.execution.heartbeat(self._lanes.started_registry(job.lane), LEASE_S, pipeline=pipe)
             is_unknown = pipe.execute()[0] == 1
             if is_unknown:
                 # Redis came back empty, and the heartbeat alone does not make a worker of us.
                 pipe.hset(self.key, mapping=self.serialize())
                 register(self, pipe)
                 pipe.execute()
-
-
-def _execution_time(job: RqJob) -> timedelta:
-    """How long a job ran that has started and ended."""
-    return job.ended_at - job.started_at if job.ended_at and job.started_at else timedelta()

@@ -201,7 +201,7 @@ class JobResult:
 
     def to_json(self) -> str:
         """The result as JSON text."""
-        return json.dumps(asdict(self))
+        return json.dumps(vars(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

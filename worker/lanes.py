@@ -1,51 +1,95 @@
 """Takes jobs from the queue's two lanes so that a worker that dies at any moment loses none.
 
-Every id goes through RQ's intermediate list of its queue, in which it stays until the job is started.
+One script pops a job and writes all that RQ writes when a job starts: there is no moment between. Only an id that was
+waited for goes through RQ's intermediate list of its queue, as Redis can wait for a list alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self, cast
+from typing import Any, cast
+from uuid import uuid4
 
 from redis import Redis
-from redis.client import Pipeline
 from rq import Queue
-from rq.exceptions import NoSuchJobError
-from rq.job import Job as RqJob
-from rq.registry import FinishedJobRegistry, StartedJobRegistry
+from rq.defaults import RQ_KEY_PREFIX
+from rq.executions import Execution
+from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
-from worker.contract import Lane, input_key, stuck_key
+from worker.contract import Lane, input_key, started_channel, stuck_key
 
 PATIENCE_S = 15
 """Seconds after which a bulk job no longer waits for those that came after it in the interactive lane."""
 PROMOTED_SHARE = 4
 """One job in so many may be such a one: bulk never starves, and never crowds out who waits for an answer."""
+LEASE_S = 6
+"""Seconds without a sign of life after which other workers take a job over."""
+EXECUTIONS_GRACE_S = 60
+"""RQ keeps its notes of a job's executions for so much longer than the executions themselves."""
 
 _TAKE = """
-local taken, left = {}, tonumber(ARGV[1])
-local function take(from, to, most)
+local QUEUE, INTERMEDIATE, STARTED = {KEYS[1], KEYS[4]}, {KEYS[2], KEYS[5]}, {KEYS[3], KEYS[6]}
+local WORKER, ITS_EXECUTIONS, BEGUN_CHANNEL = KEYS[7], KEYS[8], KEYS[9]
+local rq, input, worker, prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local time, epoch, lease, grace = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+local left, promoted_before, share = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11])
+local taken, ids = {}, {}
+
+local function start(id, lane)
+    local job = rq .. ':job:' .. id
+    local known = redis.call('HMGET', job, 'status', 'data', 'result_ttl')
+    if not known[1] or known[1] == 'canceled' then return end
+    local execution = prefix .. string.format('%08x', #taken)
+    local both = id .. ':' .. execution
+    redis.call('HSET', rq .. ':execution:' .. both, 'id', execution, 'job_id', id, 'created_at', epoch,
+        'last_heartbeat', epoch, 'worker_name', worker)
+    redis.call('EXPIRE', rq .. ':execution:' .. both, lease)
+    redis.call('ZADD', rq .. ':executions:' .. id, math.floor(epoch) + lease + grace, execution)
+    redis.call('EXPIRE', rq .. ':executions:' .. id, lease + grace)
+    redis.call('ZADD', STARTED[lane], math.floor(epoch) + lease, both)
+    redis.call('SADD', ITS_EXECUTIONS, both)
+    redis.call('HSET', job, 'status', 'started', 'started_at', time, 'last_heartbeat', time, 'worker_name', worker)
+    redis.call('PERSIST', job)
+    taken[#taken + 1] = {id, lane, execution, known[2] or '', known[3] or '', redis.call('GET', input .. id)}
+    ids[#ids + 1] = id
+end
+
+local function take(lane, most)
     while most > 0 do
-        local id = redis.call('LMOVE', from, to, 'LEFT', 'RIGHT')
+        local id = redis.call('LPOP', QUEUE[lane])
         if not id then return end
-        taken[#taken + 1] = id
+        start(id, lane)
         most, left = most - 1, left - 1
     end
 end
-local promoted = math.ceil(left / tonumber(ARGV[3]))
+
+for at = 12, #ARGV, 2 do
+    local lane, id = tonumber(ARGV[at]), ARGV[at + 1]
+    if redis.call('LREM', INTERMEDIATE[lane], 1, id) == 1 then
+        start(id, lane)
+        left = left - 1
+    end
+end
+local promoted = math.ceil(left / share)
 while promoted > 0 do
-    local head = redis.call('LINDEX', KEYS[3], 0)
-    if not head or (redis.call('HGET', ARGV[4] .. head, 'enqueued_at') or '') > ARGV[2] then break end
-    take(KEYS[3], KEYS[4], 1)
+    local head = redis.call('LINDEX', QUEUE[2], 0)
+    if not head or (redis.call('HGET', rq .. ':job:' .. head, 'enqueued_at') or '') > promoted_before then break end
+    take(2, 1)
     promoted = promoted - 1
 end
-take(KEYS[1], KEYS[2], left)
-take(KEYS[3], KEYS[4], left)
+take(1, left)
+take(2, left)
+if #ids > 0 then
+    redis.call('EXPIRE', ITS_EXECUTIONS, lease + grace)
+    redis.call('HSET', WORKER, 'state', 'busy')
+    redis.call('PUBLISH', BEGUN_CHANNEL, table.concat(ids, ' '))
+end
 return taken
 """
-"""Moves up to ARGV[1] ids: bulk jobs queued before ARGV[2] first, then the interactive lane, then bulk."""
+"""First the ids in ARGV[12...], which lie in intermediate lists; then, up to ARGV[9] in all, bulk jobs queued before
+ARGV[10], the interactive lane, and bulk. What RQ has forgotten, or a client cancelled, is passed over for good."""
 
 _PUT_BACK = """
 local now, there, ids = tonumber(redis.call('TIME')[1]), {}, redis.call('LRANGE', KEYS[1], 0, -1)
@@ -67,114 +111,80 @@ in the order in which they were there."""
 
 
 @dataclass(frozen=True)
-class Registries:
-    """Where RQ notes a queue's jobs."""
+class TakenJob:
+    """A job that this worker has promised to close."""
 
-    started: StartedJobRegistry
-    finished: FinishedJobRegistry
+    id: str
+    lane: Lane
+    execution: Execution
+    data: bytes
+    """RQ's record of what is to be done."""
+    result_ttl_s: int | None
+    content: bytes | None
+    """The upload; none if it has expired."""
 
-    @classmethod
-    def of(cls, queue: Queue) -> Self:
-        """Those of a queue."""
-        return cls(queue.started_job_registry, queue.finished_job_registry)
 
+@dataclass(frozen=True)
+class Arrival:
+    """A job that was waited for. It lies in the intermediate list until it is taken."""
 
-class LaneJob(RqJob):
-    """RQ's job, without what costs RQ much of the time to close it: new registries, and writing all of its record."""
-
-    registries: Registries
-
-    @property
-    def started_job_registry(self) -> StartedJobRegistry:
-        """RQ makes a new one each time it is asked for."""
-        return self.registries.started
-
-    @property
-    def finished_job_registry(self) -> FinishedJobRegistry:
-        """As above."""
-        return self.registries.finished
-
-    def save(self, pipeline: Pipeline | None = None, include_meta: bool = True, include_result: bool = True) -> None:
-        """What a worker changes. RQ compresses and writes everything else again, too."""
-        times = {"started_at": self.started_at, "ended_at": self.ended_at, "last_heartbeat": self.last_heartbeat}
-        written: dict[Any, Any] = {name: utcformat(time) for name, time in times.items() if time is not None}
-        connection = self.connection if pipeline is None else pipeline
-        connection.hset(self.key, mapping={**written, "worker_name": self.worker_name or ""})
+    job_id: str
+    lane: Lane
 
 
 class Lanes:
     """Both queues, as a worker takes from them. Threads may use it at the same time."""
 
-    def __init__(self, connection: Redis) -> None:
+    def __init__(self, connection: Redis, worker_name: str) -> None:
         self._connection = connection
+        self._worker_name = worker_name
         self._queues = {lane: Queue(lane.queue, connection=connection, serializer=JSONSerializer) for lane in Lane}
-        self._registries = {lane: Registries.of(queue) for lane, queue in self._queues.items()}
+        self._started: dict[Lane, StartedJobRegistry] = {
+            lane: queue.started_job_registry for lane, queue in self._queues.items()
+        }
         self._take = connection.register_script(_TAKE)
         self._put_back = connection.register_script(_PUT_BACK)
+        executions = Execution("", "", connection, worker_name).worker_executions_key
+        self._keys: list[str] = []
+        for lane, queue in self._queues.items():
+            self._keys += [queue.key, queue.intermediate_queue_key, self._started[lane].key]
+        self._keys += [f"{RQ_KEY_PREFIX}:worker:{worker_name}", executions, started_channel()]
 
     @property
     def queues(self) -> list[Queue]:
         """RQ's, the interactive one first."""
         return list(self._queues.values())
 
-    def take(self, count: int) -> list[str]:
-        """Ids of up to `count` jobs that wait, without waiting for any."""
-        keys = [key for queue in self.queues for key in (queue.key, queue.intermediate_queue_key)]
-        oldest = utcformat(datetime.now(UTC) - timedelta(seconds=PATIENCE_S))
-        arguments: list[str | int] = [count, oldest, PROMOTED_SHARE, str(RqJob.key_for(""))]
-        return [job_id.decode() for job_id in cast("list[bytes]", self._take(keys=keys, args=arguments))]
+    def started_registry(self, lane: Lane) -> StartedJobRegistry:
+        """Where RQ notes a lane's jobs that have started."""
+        return self._started[lane]
 
-    def wait(self, lane: Lane, timeout_s: int) -> list[str]:
-        """Id of the next job of an empty lane; none if it stays empty."""
+    def take(self, most: int, *arrivals: Arrival) -> list[TakenJob]:
+        """Starts the jobs that have arrived and others that wait, up to `most` in all, without waiting for any."""
+        now, lanes = datetime.now(UTC), list(Lane)
+        prefix = uuid4().hex[:24]
+        patient = utcformat(now - timedelta(seconds=PATIENCE_S))
+        arguments: list[str | int | float] = [RQ_KEY_PREFIX, input_key(""), self._worker_name, prefix]
+        arguments += [utcformat(now), now.timestamp(), LEASE_S, EXECUTIONS_GRACE_S, most, patient, PROMOTED_SHARE]
+        for arrival in arrivals:
+            arguments += [lanes.index(arrival.lane) + 1, arrival.job_id]
+        rows = cast("list[list[Any]]", self._take(keys=self._keys, args=arguments))
+        return [self._read(row, lanes, now) for row in rows]
+
+    def _read(self, row: Sequence[Any], lanes: Sequence[Lane], now: datetime) -> TakenJob:
+        job_id, lane, execution_id, data, ttl, content = row
+        execution = Execution(execution_id.decode(), job_id.decode(), self._connection, self._worker_name)
+        execution.created_at = now
+        return TakenJob(execution.job_id, lanes[lane - 1], execution, data, int(ttl) if ttl else None, content)
+
+    def wait(self, lane: Lane, timeout_s: int) -> Arrival | None:
+        """The next job of an empty lane, to be taken by `take`; none if the lane stays empty."""
         queue = self._queues[lane]
         job_id: Any = self._connection.blmove(queue.key, queue.intermediate_queue_key, timeout_s)
-        return [job_id.decode()] if job_id else []
-
-    def fetch(self, job_ids: Sequence[str]) -> list[tuple[LaneJob, bytes | None]]:
-        """Jobs and their uploads, in one round trip. What RQ has forgotten is passed over for good."""
-        with self._connection.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.hgetall(RqJob.key_for(job_id))
-                pipe.get(input_key(job_id))
-            replies = pipe.execute()
-        found, forgotten = [], []
-        for job_id, record, content in zip(job_ids, replies[::2], replies[1::2], strict=True):
-            job = self._restore(job_id, record)
-            if job is None:
-                forgotten.append(job_id)
-            else:
-                found.append((job, content))
-        self._drop(forgotten)
-        return found
-
-    def mark_started(self, job: RqJob, pipe: Pipeline) -> None:
-        """Takes a job out of the intermediate list, as somebody answers for it from now on."""
-        pipe.lrem(self._queues[_lane_of(job)].intermediate_queue_key, 1, job.id)
+        return Arrival(job_id.decode(), lane) if job_id else None
 
     def put_back_stuck(self, patience_s: int) -> None:
-        """Puts back what workers took and died before starting. To be called again and again, by any worker."""
+        """Puts back what arrived at workers that died before taking it. To be called again and again, by any worker."""
         for lane, queue in self._queues.items():
             keys = [queue.intermediate_queue_key, queue.key, stuck_key(lane)]
             self._put_back(keys=keys, args=[patience_s])
-
-    def _restore(self, job_id: str, record: Mapping[bytes, bytes]) -> LaneJob | None:
-        job = LaneJob(id=job_id, connection=self._connection, serializer=JSONSerializer)
-        try:
-            job.restore(record)
-        except NoSuchJobError:
-            return None
-        job.registries = self._registries[_lane_of(job)]
-        return job
-
-    def _drop(self, job_ids: Sequence[str]) -> None:
-        if not job_ids:
-            return
-        with self._connection.pipeline() as pipe:
-            for queue in self.queues:
-                for job_id in job_ids:
-                    pipe.lrem(queue.intermediate_queue_key, 1, job_id)
-            pipe.execute()
-
-
-def _lane_of(job: RqJob) -> Lane:
-    return Lane.BULK if job.origin == Lane.BULK.queue else Lane.INTERACTIVE

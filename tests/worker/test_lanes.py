@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis import Redis
 from rq.job import Job as RqJob
+from rq.job import JobStatus as RqStatus
 from rq.utils import utcformat
 
 from tests.redis_server import RedisServer
 from tests.worker.running import Client
 from worker.contract import Lane
-from worker.lanes import PATIENCE_S, Lanes
+from worker.lanes import PATIENCE_S, Arrival, Lanes
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def client(connection: Redis) -> Client:
 
 @pytest.fixture
 def lanes(connection: Redis) -> Lanes:
-    return Lanes(connection)
+    return Lanes(connection, "worker")
 
 
 def submit(client: Client, lane: Lane, count: int) -> list[str]:
@@ -43,47 +44,77 @@ def make_old(client: Client, job_ids: list[str]) -> None:
         client.connection.hset(RqJob.key_for(job_id), "enqueued_at", utcformat(enqueued_at))
 
 
+def take(lanes: Lanes, most: int, *arrivals: Arrival) -> list[str]:
+    return [job.id for job in lanes.take(most, *arrivals)]
+
+
 def test_interactive_jobs_come_first_and_bulk_fills_up(client: Client, lanes: Lanes) -> None:
     bulk, interactive = submit(client, Lane.BULK, 3), submit(client, Lane.INTERACTIVE, 2)
-    assert lanes.take(4) == [*interactive, *bulk[:2]]
-    assert lanes.take(4) == bulk[2:]
-    assert lanes.take(4) == []
+    assert take(lanes, 4) == [*interactive, *bulk[:2]]
+    assert take(lanes, 4) == bulk[2:]
+    assert take(lanes, 4) == []
 
 
 def test_bulk_never_starves_and_never_crowds_out(client: Client, lanes: Lanes) -> None:
     bulk, interactive = submit(client, Lane.BULK, 8), submit(client, Lane.INTERACTIVE, 20)
     make_old(client, bulk)
-    assert lanes.take(8) == [*bulk[:2], *interactive[:6]]
-    assert lanes.take(1) == bulk[2:3]
+    assert take(lanes, 8) == [*bulk[:2], *interactive[:6]]
+    assert take(lanes, 1) == bulk[2:3]
 
 
-def test_what_was_taken_and_not_started_is_put_back_where_it_was(client: Client, lanes: Lanes) -> None:
+def test_what_is_taken_has_started_in_rqs_eyes(client: Client, lanes: Lanes) -> None:
+    for lane in Lane:
+        (job_id,) = submit(client, lane, 1)
+        (taken,) = lanes.take(1)
+        job = client.queues[lane].fetch_job(job_id)
+        assert job is not None
+        assert job.get_status() is RqStatus.STARTED
+        assert job.worker_name == "worker"
+        assert [(each.id, each.worker_name) for each in job.get_executions()] == [(taken.execution.id, "worker")]
+        assert client.queues[lane].started_job_registry.get_job_ids() == [job_id]
+        assert client.connection.ttl(job.key) == -1
+
+
+def test_waiting_ends_with_a_job_or_with_the_time(client: Client, lanes: Lanes) -> None:
+    assert lanes.wait(Lane.BULK, 1) is None
+    first, second = submit(client, Lane.BULK, 2)
+    arrival = lanes.wait(Lane.BULK, 1)
+    assert arrival == Arrival(first, Lane.BULK)
+    (waiting,) = submit(client, Lane.INTERACTIVE, 1)
+    assert take(lanes, 3, arrival) == [first, waiting, second]
+    assert client.queues[Lane.BULK].intermediate_queue.get_job_ids() == []
+
+
+def test_what_arrived_and_was_not_taken_is_put_back_where_it_was(client: Client, lanes: Lanes) -> None:
     for lane in Lane:
         first, second = submit(client, lane, 2)
-        assert lanes.take(1) == [first]
+        lanes.wait(lane, 1)
         # Seen for the first time; another worker, or a later look of the same one, finds it still there.
         lanes.put_back_stuck(600)
-        assert lanes.take(1) == [second]
-        Lanes(client.connection).put_back_stuck(0)
+        arrival = lanes.wait(lane, 1)
+        assert arrival == Arrival(second, lane)
+        other = Lanes(client.connection, "other")
+        other.put_back_stuck(0)
         assert client.queues[lane].get_job_ids() == [first, second]
-        assert lanes.take(2) == [first, second]
-        with client.connection.pipeline() as pipe:
-            for job, _ in lanes.fetch([first, second]):
-                lanes.mark_started(job, pipe)
-            pipe.execute()
+        assert take(lanes, 2) == [first, second]
+        # Whoever waited for it comes late.
+        assert take(other, 2, arrival) == []
         lanes.put_back_stuck(0)
         assert client.queues[lane].get_job_ids() == []
 
 
-def test_waiting_ends_with_a_job_or_with_the_time(client: Client, lanes: Lanes) -> None:
-    assert lanes.wait(Lane.BULK, 1) == []
-    (job,) = submit(client, Lane.BULK, 1)
-    assert lanes.wait(Lane.BULK, 1) == [job]
-
-
 def test_jobs_come_with_their_uploads_and_forgotten_ones_not_at_all(client: Client, lanes: Lanes) -> None:
     kept, forgotten = client.stylize(b"photo"), client.stylize(b"photo", lane=Lane.BULK)
-    taken = lanes.take(2)
     client.connection.delete(RqJob.key_for(forgotten))
-    assert [(job.id, content) for job, content in lanes.fetch(taken)] == [(kept, b"photo")]
-    assert client.queues[Lane.BULK].intermediate_queue.get_job_ids() == []
+    assert [(job.id, job.content) for job in lanes.take(2)] == [(kept, b"photo")]
+    assert client.queues[Lane.BULK].get_job_ids() == []
+    assert client.queues[Lane.BULK].started_job_registry.get_job_ids() == []
+
+
+def test_a_job_cancelled_at_the_last_moment_is_not_taken(client: Client, lanes: Lanes) -> None:
+    (job_id,) = submit(client, Lane.INTERACTIVE, 1)
+    arrival = lanes.wait(Lane.INTERACTIVE, 1)
+    assert arrival is not None
+    client.connection.hset(RqJob.key_for(job_id), "status", RqStatus.CANCELED)
+    assert take(lanes, 1, arrival) == []
+    assert client.queue.intermediate_queue.get_job_ids() == []

@@ -1,0 +1,157 @@
+"""What the scripts write for RQ, held beside what RQ's own methods write."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+from rq import SimpleWorker
+from rq.executions import Execution, prepare_execution
+from rq.job import Job as RqJob
+from rq.serializers import JSONSerializer
+from rq.utils import now
+from rq.worker import WorkerStatus
+
+from tests.redis_server import RedisServer
+from tests.worker.running import Client
+from worker.answers import Answer
+from worker.closing import Closing, JobCloser, read_job
+from worker.contract import JobResult, JobStatus, Lane, input_key, output_key
+from worker.lanes import LEASE_S, Lanes
+
+ANSWER = Answer(JobResult(status=JobStatus.FINISHED, width=16, height=16), b"picture")
+
+
+class Closer:
+    """A worker's two ends of the queue."""
+
+    def __init__(self, connection: Redis, name: str = "worker") -> None:
+        self.lanes = Lanes(connection, name)
+        self.worker = RqWorker(self.lanes.queues, name=name, connection=connection, serializer=JSONSerializer)
+        self.closer = JobCloser(connection, self.lanes, name, self.worker.key)
+
+    def close(self, *, idle: bool = False) -> int:
+        """Takes all there is and answers it."""
+        closings = [Closing(taken, read_job(taken.data), ANSWER) for taken in self.lanes.take(10)]
+        return self.closer.close(closings, idle=idle)
+
+
+class RqWorker(SimpleWorker):
+    """RQ's, with our lease."""
+
+    def get_heartbeat_ttl(self, job: RqJob, working_time: float = 0.0) -> int:
+        return LEASE_S
+
+
+@pytest.fixture
+def connection(redis: RedisServer) -> Iterator[Redis]:
+    with redis.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def client(connection: Redis) -> Client:
+    return Client(connection)
+
+
+def submit_known(client: Client, lane: Lane) -> str:
+    """A job that is the same each time."""
+    return client.stylize(b"photo", lane=lane, id="0123456789abcdef" * 2, submitted_at=1.0, deadline=2.0)
+
+
+def snapshot(connection: Any, execution: Execution) -> dict[str, Any]:
+    """All that RQ keeps of jobs: by key its value and whether it expires. Times and the execution's id are blanked."""
+    readers: dict[bytes, Callable[[str], Any]] = {
+        b"hash": lambda key: connection.hgetall(key).items(),
+        b"zset": lambda key: connection.zrange(key, 0, -1),
+        b"set": connection.smembers,
+        b"list": lambda key: connection.lrange(key, 0, -1),
+        b"stream": lambda key: [field for _, fields in connection.xrange(key) for field in fields.items()],
+    }
+
+    def blank(value: Any) -> str:
+        if isinstance(value, tuple):
+            name, content = value
+            is_time = name.endswith(b"_at") or name == b"last_heartbeat"
+            return f"{blank(name)}={'time' if is_time else blank(content)}"
+        return str(value.decode("latin-1")).replace(execution.id, "EXECUTION")
+
+    found = {}
+    for name in connection.scan_iter("rq:*"):
+        key = name.decode()
+        # How RQ describes the workers themselves is not of the job.
+        if key not in ("rq:workers", "rq:queues", "rq:worker:worker"):
+            members = sorted(map(blank, readers[connection.type(key)](key)))
+            found[blank(name)] = (members, connection.ttl(key) > 0)
+    return found
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_redis_holds_what_rqs_own_methods_write(client: Client, connection: Redis, lane: Lane) -> None:
+    ours = Closer(connection)
+    submit_known(client, lane)
+    (taken,) = ours.lanes.take(1)
+    started = snapshot(connection, taken.execution)
+    ours.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=True)
+    finished = snapshot(connection, taken.execution)
+    connection.flushdb()
+
+    job_id = submit_known(client, lane)
+    connection.lpop(client.queues[lane].key)
+    job = client.queues[lane].fetch_job(job_id)
+    assert job is not None
+    execution = prepare_execution(ours.worker, job)
+    with connection.pipeline() as pipe:
+        job.prepare_for_execution("worker", pipeline=pipe)
+        pipe.persist(job.key)
+        pipe.execute()
+    assert snapshot(connection, execution) == started
+
+    job.ended_at = now()
+    with connection.pipeline() as pipe:
+        ttl = job.get_result_ttl(500)
+        job._handle_success(
+            ttl, pipe, worker_name="worker", execution_id=execution.id, execution_started_at=execution.created_at,
+            execution_ended_at=job.ended_at,
+        )  # fmt: skip
+        job.cleanup(ttl, pipeline=pipe, remove_from_queue=False)
+        ours.worker.cleanup_execution(job, pipeline=pipe, execution=execution)
+        pipe.execute()
+    assert snapshot(connection, execution) == finished
+
+
+def test_a_worker_is_told_by_rq_what_it_has_done(client: Client, connection: Redis) -> None:
+    ours = Closer(connection)
+    for lane in Lane:
+        client.stylize(b"photo", lane=lane)
+    assert ours.close(idle=True) == 2
+    ours.worker.refresh()  # type: ignore[no-untyped-call]
+    assert ours.worker.successful_job_count == 2
+    assert ours.worker.get_state() == WorkerStatus.IDLE
+    assert ours.worker.total_working_time > 0
+
+
+def test_an_answer_that_comes_too_late_is_not_given(client: Client, connection: Redis) -> None:
+    slow, quick = Closer(connection, "slow"), Closer(connection, "quick")
+    job_id = client.stylize(b"photo")
+    (lost,) = slow.lanes.take(1)
+    # What RQ does for a worker that gave no sign of life.
+    connection.zrem(client.queue.started_job_registry.key, f"{job_id}:{lost.execution.id}")
+    connection.rpush(client.queue.key, job_id)
+    assert quick.close() == 1
+    late = Answer(JobResult(status=JobStatus.FINISHED), b"late")
+
+    assert slow.closer.close([Closing(lost, read_job(lost.data), late)], idle=False) == 0
+    assert connection.hget(output_key(job_id), "picture") == b"picture"
+    assert len(client.queue.fetch_job(job_id).results()) == 1  # type: ignore[union-attr]
+
+
+def test_who_waits_is_answered_even_if_redis_forgot_the_job(client: Client, connection: Redis) -> None:
+    ours = Closer(connection)
+    job_id = client.stylize(b"photo")
+    (taken,) = ours.lanes.take(1)
+    connection.flushdb()
+
+    assert ours.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=False) == 0
+    assert connection.hget(output_key(job_id), "picture") == b"picture"
+    assert connection.exists(RqJob.key_for(job_id), input_key(job_id)) == 0
