@@ -70,7 +70,9 @@ class UpscaleWeights:
     pixel: float = 0.1
     feature: float = 1.0
     texture: float = 1.0
-    color: float = 3.0
+    color: float = 30.0
+    adversarial: float = 0.0
+    """Of a discriminator's verdict; 0 trains without one."""
 
     @property
     def compares_features(self) -> bool:

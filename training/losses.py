@@ -15,8 +15,8 @@ CONTENT_LAYER = "relu2_2"
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 STYLE_IMAGE_SIZE = 512
 """Longer side in px at which a style image's Gram matrices are taken."""
-COLOR_CELL = 32
-"""Px of the places whose mean colours upscalers are to keep."""
+COLOR_CELL = 4
+"""Px of an upscaler's input, along the places whose mean colours it is to keep."""
 TEXTURE_CELL = 16
 """Px of the places whose textures upscalers are to match."""
 
@@ -65,14 +65,14 @@ def pixel_loss(picture_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
 
 
 def color_loss(picture_BCHW: Tensor, target_BCHW: Tensor, factor: int, cell: int = COLOR_CELL) -> Tensor:
-    """Mean absolute difference (B,) of the mean colours of `cell` by `cell` px.
+    """Mean absolute difference (B,) of the mean colours of `cell` by `cell` px of what was enlarged.
 
     Feature losses are nearly blind to a shift of a whole region's colour; this one sees nothing else. Of the `factor`
     by `factor` px that an upscaler makes of each of its inputs, every one is compared with its like: so a grid that
     repeats from input to input, to which features are as blind, is a shift of colour too.
     """
     means = (
-        functional.avg_pool2d(functional.pixel_unshuffle(each_BCHW, factor), cell // factor)
+        functional.avg_pool2d(functional.pixel_unshuffle(each_BCHW, factor), cell)
         for each_BCHW in (picture_BCHW, target_BCHW)
     )
     return pixel_loss(*means)

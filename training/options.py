@@ -76,6 +76,12 @@ def _add_upscale_options(upscale: argparse.ArgumentParser) -> None:
     upscale.add_argument(
         "--color-weight", type=float, default=UpscaleWeights.color, help="of local mean colours; default: %(default)s"
     )
+    upscale.add_argument(
+        "--adversarial-weight",
+        type=float,
+        default=UpscaleWeights.adversarial,
+        help="of a discriminator's verdict; default: %(default)s, none",
+    )
     upscale.add_argument("--start-from", type=Path, help="archive of an upscaler whose weights to start from")
     upscale.add_argument(
         "--warm-up", type=int, metavar="STEPS", help="of the per-pixel loss alone (default: half the first stage)"

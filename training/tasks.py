@@ -10,6 +10,7 @@ from torch.nn import functional
 from models.style_net import StyleTrunk
 from models.vgg import LossNetwork
 from training.config import StyleWeights, UpscaleWeights
+from training.discriminator import FeatureDiscriminator
 from training.losses import (
     CONTENT_LAYER,
     STYLE_LAYERS,
@@ -135,6 +136,7 @@ class UpscaleTask(nn.Module):
         self.weights = weights
         self.layers = tuple(layers)
         self.warm_up_samples = warm_up_samples
+        self.discriminator = FeatureDiscriminator() if weights.adversarial else None
 
     def forward(self, high_res_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
         """Losses of a step, each a scalar."""
@@ -146,14 +148,25 @@ class UpscaleTask(nn.Module):
         pixel = pixel_weight * pixel_loss(enlarged_BCHW, high_res_BCHW).mean()
         if warming_up or not self.weights.compares_features:
             none = torch.zeros_like(pixel)
-            return {"total": pixel, "pixel": pixel, "feature": none, "texture": none}
+            losses = {"pixel": pixel, "feature": none, "texture": none, "color": none}
+            return {"total": pixel + self._no_verdict()} | losses
         features = self.loss_network(_seen_part(enlarged_BCHW, number_B), self.layers)
         with torch.no_grad():
             targets = self.loss_network(_seen_part(high_res_BCHW, number_B), self.layers)
         feature = self.weights.feature * normalized_feature_loss(features, targets, self.layers).mean()
         texture = self.weights.texture * texture_loss(features, targets, self.layers).mean()
         color = self.weights.color * color_loss(enlarged_BCHW, high_res_BCHW, self.degradation.factor).mean()
-        return {"total": pixel + feature + texture + color, "pixel": pixel, "feature": feature, "texture": texture}
+        losses = {"pixel": pixel, "feature": feature, "texture": texture, "color": color}
+        if self.discriminator is not None:
+            losses["judge"], verdict = self.discriminator.losses(features, targets)
+            losses["verdict"] = self.weights.adversarial * verdict
+        return {"total": torch.stack(list(losses.values())).sum()} | losses
+
+    def _no_verdict(self) -> Tensor:
+        """Nothing, but with the discriminator in its graph: processes wait for gradients of all there is to train."""
+        if self.discriminator is None:
+            return torch.zeros(())
+        return 0 * torch.stack([value.sum() for value in self.discriminator.parameters()]).sum()
 
 
 def _seen_part(picture_BCHW: Tensor, number_B: Tensor) -> Tensor:

@@ -68,7 +68,13 @@ def _build_task(options: argparse.Namespace, schedule: Schedule) -> UpscaleTask:
 
 
 def _weights(options: argparse.Namespace) -> UpscaleWeights:
-    return UpscaleWeights(options.pixel_weight, options.feature_weight, options.texture_weight, options.color_weight)
+    return UpscaleWeights(
+        options.pixel_weight,
+        options.feature_weight,
+        options.texture_weight,
+        options.color_weight,
+        options.adversarial_weight,
+    )
 
 
 def _warm_up(options: argparse.Namespace, schedule: Schedule) -> int:

@@ -10,6 +10,7 @@ from models.style_net import StyleTrunk
 from tests.training.conftest import draw_photo
 from training.balance import STRENGTHS, UntrainedLosses, measure_untrained
 from training.config import StyleWeights, UpscaleWeights
+from training.discriminator import FeatureDiscriminator
 from training.losses import load_loss_network
 from training.pictures import to_tensor
 from training.tasks import Degradation, StyleTask, UpscaleTask
@@ -138,3 +139,45 @@ def test_the_first_pictures_train_on_pixels_alone(loss_weights: Path) -> None:
     assert early["feature"] == 0 < late["feature"]
     assert early["texture"] == 0 < late["texture"]
     torch.testing.assert_close(early["pixel"], 2 * late["pixel"])
+
+
+def test_with_a_discriminator_both_sides_learn_and_neither_for_the_other(loss_weights: Path) -> None:
+    weights = UpscaleWeights(pixel=0, feature=0, texture=1e-9, color=0, adversarial=1.0)
+    task = UpscaleTask(CompactUpscaler(4, 4, 1), Degradation(4), load_loss_network(loss_weights), weights)
+    discriminator = task.discriminator
+    assert discriminator is not None
+    made, photographed = (
+        {"relu2_2": torch.rand(2, 128, 16, 16, requires_grad=True), "relu3_3": torch.rand(2, 256, 8, 8)} for _ in "ab"
+    )
+
+    own, verdict = discriminator.losses(made, photographed)
+    own.backward()  # type: ignore[no-untyped-call]
+    assert made["relu2_2"].grad is None
+    judged = [value.grad.clone() for value in discriminator.parameters() if value.grad is not None]
+    assert len(judged) == len(list(discriminator.parameters()))
+    verdict.backward()  # type: ignore[no-untyped-call]
+    assert made["relu2_2"].grad is not None
+    for value, before in zip(discriminator.parameters(), judged, strict=True):
+        torch.testing.assert_close(value.grad, before)
+
+    losses = task(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]))
+    assert {"judge", "verdict"} < set(losses)
+
+
+def test_the_discriminator_learns_to_tell_pictures_apart() -> None:
+    torch.manual_seed(0)
+    discriminator = FeatureDiscriminator()
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
+
+    def features(scale: float) -> dict[str, torch.Tensor]:
+        coarse, fine = torch.rand(2, 256, 8, 8), torch.rand(2, 128, 16, 16)
+        return {"relu2_2": fine**scale, "relu3_3": coarse**scale}
+
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        own, _ = discriminator.losses(features(3.0), features(1.0))
+        own.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(float(own.detach()))
+    assert losses[-1] < 0.5 * losses[0]
