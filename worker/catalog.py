@@ -1,7 +1,7 @@
 """The zoo: which files of a folder are served, and which are refused and why."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from worker.zoo_files import RepeatedWarnings, Shelf, Stamp, scan
 
 log = logging.getLogger(__name__)
 
+SERVED_TASKS = (Task.STYLE, Task.UPSCALE)
 PREFERRED_TRUNK = "trunk-w16"
 """Name of the trunk that counts, unless told otherwise, where styles of one name have several."""
 
@@ -148,8 +149,9 @@ class ZooLoader:
     A bad file is refused by name. It keeps neither the others from being served, nor what it held when it was good.
     """
 
-    def __init__(self, runtime: Runtime, trunk: str = PREFERRED_TRUNK) -> None:
-        """`trunk`: name of the trunk that counts where styles of one name have several."""
+    def __init__(self, runtime: Runtime, trunk: str = PREFERRED_TRUNK, tasks: Collection[Task] = SERVED_TASKS) -> None:
+        """`trunk`: name of the trunk that counts where styles of one name have several; `tasks`: what is loaded."""
+        self._tasks = tasks
         self._runtime = runtime
         self._preferred = trunk
         self._archives = Shelf(self._read_card)
@@ -209,11 +211,11 @@ class ZooLoader:
         trunks = {trunk.card.digest: trunk.card for trunk in self._trunks.values()} | {
             card.digest: card for card in cards.values()
         }
-        vectors = self._usable_vectors(trunks)
+        vectors = self._usable_vectors(trunks) if Task.STYLE in self._tasks else {}
         chosen = choose_styles({path: card for path, (card, _) in vectors.items()}, trunks, self._preferred)
         self._refused += chosen.refused
         styles = {path: self._load_style(path, *vectors[path]) for path in chosen.paths}
-        upscalers = self._load_upscalers()
+        upscalers = self._load_upscalers() if Task.UPSCALE in self._tasks else {}
         self._trunks = {style.trunk.card.digest: style.trunk for style in styles.values()}
         self._styles, self._upscalers = styles, upscalers
         return Catalog(

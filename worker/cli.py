@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from models.card import Task
 from worker.contract import MIN_SIDE, PictureFormat, parse_blend
 from worker.errors import WorkerError
 
@@ -139,7 +140,7 @@ def stylize(
 
     request = LocalRequest(
         inputs=inputs, output=output, format=format, quality=quality, overwrite=overwrite, quiet=quiet,
-        max_megapixels=max_megapixels, settings=settings, recipe_of=recipe_of,
+        max_megapixels=max_megapixels, settings=settings, task=Task.STYLE, recipe_of=recipe_of,
     )  # fmt: skip
     raise typer.Exit(run(request))
 
@@ -171,7 +172,7 @@ def upscale(
 
     request = LocalRequest(
         inputs=inputs, output=output, format=format, quality=quality, overwrite=overwrite, quiet=quiet,
-        max_megapixels=max_megapixels, settings=settings, recipe_of=recipe_of,
+        max_megapixels=max_megapixels, settings=settings, task=Task.UPSCALE, recipe_of=recipe_of,
     )  # fmt: skip
     raise typer.Exit(run(request))
 

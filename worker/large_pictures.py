@@ -8,8 +8,10 @@ for each; the residual blocks see a sixteenth of the places, few enough to keep 
 
 from collections.abc import Sequence
 from math import isqrt
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from worker.arrays import Norms, Pixels
 from worker.careful import CarefulNetwork
@@ -17,8 +19,15 @@ from worker.runtimes import Values
 from worker.runtimes.methods import Method
 from worker.tiles import Tile, plan_even_tiles
 
+Held = npt.NDArray[np.float16]
+"""Features between stages."""
+
 REDUCTION = 4
 """How many times smaller a side is that the residual blocks see."""
+HELD: Final = np.float16
+"""Type of the features that are kept between stages, three times 64 channels: what a photo of 50 megapixels costs most.
+Stages compute in float32; rounding what they leave is less than the painting's own 8 bits show.
+"""
 SURVEYS_DOWN = 3
 SURVEYS_UP = 2
 """Layers before the blocks and behind them, and so the surveys that find their statistics."""
@@ -66,7 +75,7 @@ class LargePainting:
             self._correct(moments_2C, 0)
         return int(moments_2C.shape[1])
 
-    def _survey_behind_blocks(self, features_1CHW: Values) -> None:
+    def _survey_behind_blocks(self, features_1CHW: Held) -> None:
         tiles = self._plan(Method.UP_HELD)
         for _ in range(SURVEYS_UP):
             moments_2C = self._pool(
@@ -74,7 +83,7 @@ class LargePainting:
             )
             self._correct(moments_2C, self._statistics_2C.shape[1] - moments_2C.shape[1])
 
-    def _paint_block(self, block: int, features_1CHW: Values, channels: int) -> int:
+    def _paint_block(self, block: int, features_1CHW: Held, channels: int) -> int:
         """Changes the features in place. Takes and returns how many channels' statistics are known."""
         first_1CHW = self._convolve(Method.BLOCK_FIRST, block, features_1CHW)
         channels = self._measure(first_1CHW, channels)
@@ -82,22 +91,23 @@ class LargePainting:
         channels = self._measure(second_1CHW, channels)
         vectors = (self._norm_1P, self._statistics_2C)
         for tile in self._plan(Method.BLOCK_SUM):
-            parts = (features_1CHW[..., *tile.read], second_1CHW[..., *tile.read])
+            parts = (_read(features_1CHW, tile), _read(second_1CHW, tile))
             sum_1CHW = self._network.stage(Method.BLOCK_SUM, *parts, *vectors, block=block)
             # The last tiles begin within those before them, where the block must not be added twice.
             features_1CHW[..., *tile.kept] = sum_1CHW[..., *tile.inner]
         return channels
 
-    def _convolve(self, method: Method, block: int, features_1CHW: Values, *vectors: Values) -> Values:
+    def _convolve(self, method: Method, block: int, features_1CHW: Held, *vectors: Values) -> Held:
         result_1CHW = np.empty_like(features_1CHW)
         for tile in self._plan(method):
-            part_1CHW = self._network.stage(method, features_1CHW[..., *tile.read], *vectors, block=block)
+            part_1CHW = self._network.stage(method, _read(features_1CHW, tile), *vectors, block=block)
             result_1CHW[..., *tile.kept] = part_1CHW[..., *tile.inner]
         return result_1CHW
 
-    def _measure(self, features_1CHW: Values, first: int) -> int:
+    def _measure(self, features_1CHW: Held, first: int) -> int:
         """Takes means and variances of channels into the statistics. One at a time: none is copied whole."""
-        for channel, values_HW in enumerate(features_1CHW[0], start=first):
+        for channel, held_HW in enumerate(features_1CHW[0], start=first):
+            values_HW = held_HW.astype(np.float32)
             self._statistics_2C[:, channel] = values_HW.mean(), values_HW.var()
         return first + len(features_1CHW[0])
 
@@ -117,8 +127,8 @@ class LargePainting:
         pixels_1HWC = self._photo_HWC[on_photo.read][None]
         return self._network.stage(Method.SURVEY_DOWN, pixels_1HWC, _mask(on_photo), self._norm_1P, self._statistics_2C)
 
-    def _survey_up(self, tile: Tile, features_1CHW: Values) -> Values:
-        part_1CHW = features_1CHW[..., *tile.read]
+    def _survey_up(self, tile: Tile, features_1CHW: Held) -> Values:
+        part_1CHW = _read(features_1CHW, tile)
         return self._network.stage(Method.SURVEY_UP, part_1CHW, _mask(tile), self._norm_1P, self._statistics_2C)
 
     @staticmethod
@@ -142,24 +152,24 @@ class LargePainting:
         self._statistics_2C[1, channels] = np.maximum(moments_2C[1] - moments_2C[0] ** 2, 0)
         self._statistics_2C[0, channels] += moments_2C[0]
 
-    def _down(self) -> Values:
+    def _down(self) -> Held:
         tiles = self._plan(Method.DOWN_HELD, REDUCTION)
-        features_1CHW: Values = np.empty((1, 0, 0, 0), np.float32)
+        features_1CHW: Held = np.empty((1, 0, 0, 0), HELD)
         for tile in tiles:
             pixels_1HWC = self._photo_HWC[self._of_photo(tile).read][None]
             part_1CHW = self._network.stage(Method.DOWN_HELD, pixels_1HWC, self._norm_1P, self._statistics_2C)
             if not features_1CHW.size:
                 height, width = tiles[-1].rows.stop, tiles[-1].columns.stop
-                features_1CHW = np.empty((1, part_1CHW.shape[1], height, width), np.float32)
+                features_1CHW = np.empty((1, part_1CHW.shape[1], height, width), HELD)
             features_1CHW[..., *tile.kept] = part_1CHW[..., *tile.inner]
         return features_1CHW
 
-    def _up(self, features_1CHW: Values) -> Pixels:
+    def _up(self, features_1CHW: Held) -> Pixels:
         painted_HWC = np.empty_like(self._photo_HWC)
         for tile in self._plan(Method.UP_HELD):
             on_photo = self._of_photo(tile)
             (part_HWC,) = self._network.finish(
-                features_1CHW[..., *tile.read], self._photo_HWC[on_photo.read][None], self._norm_1P, self._statistics_2C
+                _read(features_1CHW, tile), self._photo_HWC[on_photo.read][None], self._norm_1P, self._statistics_2C
             )
             painted_HWC[on_photo.kept] = part_HWC[on_photo.inner]
         return painted_HWC
@@ -173,6 +183,11 @@ def _kept_by_first_layers(on_photo: Tile) -> list[int]:
     height, width = on_photo.kept_shape
     strides = [2**layer for layer in range(SURVEYS_DOWN)]
     return [-(-height // stride) * -(-width // stride) for stride in strides]
+
+
+def _read(held_1CHW: Held, tile: Tile) -> Values:
+    """What a stage reads for a tile."""
+    return held_1CHW[..., *tile.read].astype(np.float32)
 
 
 def _mask(tile: Tile) -> Values:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
+from models.card import Task
 from worker.contract import PictureFormat
 from worker.errors import StartError
 from worker.settings import WorkerSettings
@@ -36,6 +37,7 @@ class LocalRequest:
     quiet: bool
     max_megapixels: float
     settings: WorkerSettings
+    task: Task
     recipe_of: "Callable[[Catalog], Recipe]"
 
 
@@ -189,6 +191,6 @@ def _open_studio(request: LocalRequest) -> "LocalStudio":
     from worker.local import LocalStudio, Terms
     from worker.workbench import open_workbench
 
-    bench = open_workbench(request.settings)
+    bench = open_workbench(request.settings, request.task)
     terms = Terms(request.quality, round(request.max_megapixels * 1e6))
     return LocalStudio(bench.engine, request.recipe_of(bench.catalog), terms)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.catalog import Catalog, ZooLoader
+from models.card import Task
+from worker.catalog import SERVED_TASKS, Catalog, ZooLoader
 from worker.devices import choose_runtime
 from worker.engine import Engine, Reason, tell_nobody
 from worker.errors import StartError
@@ -20,10 +21,10 @@ class Workbench:
     engine: Engine
 
 
-def open_workbench(settings: WorkerSettings) -> Workbench:
-    """Loads the zoo onto the device. Raises `StartError` or `ZooError`."""
+def open_workbench(settings: WorkerSettings, *tasks: Task) -> Workbench:
+    """Loads the zoo onto the device, or what of it these tasks need. Raises `StartError` or `ZooError`."""
     runtime = open_runtime(settings)
-    return Workbench(runtime, load_zoo(settings, runtime), open_engine(settings))
+    return Workbench(runtime, load_zoo(settings, runtime, *tasks), open_engine(settings))
 
 
 def open_runtime(settings: WorkerSettings) -> Runtime:
@@ -31,9 +32,12 @@ def open_runtime(settings: WorkerSettings) -> Runtime:
     return choose_runtime(settings.runtime, settings.device, settings.precision, settings.threads)
 
 
-def load_zoo(settings: WorkerSettings, runtime: Runtime) -> Catalog:
-    """What the zoo holds, on the device. Raises `ZooError`, or `StartError` for a trunk that is not in it."""
-    catalog = ZooLoader(runtime, settings.trunk).load(settings.zoo_dir)
+def load_zoo(settings: WorkerSettings, runtime: Runtime, *tasks: Task) -> Catalog:
+    """What the zoo holds, or what of it these tasks need, on the device.
+
+    Raises `ZooError`, or `StartError` for a trunk that is not in it.
+    """
+    catalog = ZooLoader(runtime, settings.trunk, tasks or SERVED_TASKS).load(settings.zoo_dir)
     check_trunk(settings, catalog)
     return catalog
 

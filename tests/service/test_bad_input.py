@@ -30,7 +30,7 @@ def form(*lines: str) -> bytes:
         (PAINT, b"hello", 415, "unsupported-picture", "HEIC"),
         (PAINT, animated("GIF"), 415, "unsupported-picture", "Animated GIF"),
         (PAINT, encode("PNG", (15, 15)), 415, "unsupported-picture", "at least 16"),
-        (PAINT, huge_png(30_000, 30_000), 413, "too-many-pixels", "25 megapixels"),
+        (PAINT, huge_png(30_000, 30_000), 413, "too-many-pixels", "50 megapixels"),
         ("/upscale?factor=4", huge_png(5000, 4000), 413, "too-many-pixels", "use factor=2"),
         ("/upscale?factor=2", encode("PNG", (9000, 16)) + b"", 200, "", ""),
         ("/upscale?factor=2&format=webp", encode("PNG", (9000, 16)), 422, "bad-parameter", "16383"),

@@ -27,6 +27,8 @@ SIZES = [(201, 327), (130, 259), (255, 126), (17, 301), (160, 160)]
 """Of photos (H, W): odd ones, one that is hardly larger than what a layer sees, and one without remainders."""
 TILE_PX = 80 * 80
 WIDTH = 4
+ROUNDING = 0.025
+"""Levels of 255, in the mean, that rounding features to float16 costs: one value in forty is another by one."""
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +107,8 @@ def test_a_painting_in_tiles_is_the_painting_in_one_piece(
     archive: Archive, norms: Norms, runtime: Runtime, size: tuple[int, int]
 ) -> None:
     difference_HWC = differences(runtime.load(archive), draw(*size), norms, TILE_PX)
-    # Statistics are summed up in another order, which now and then rounds a level up instead of down.
-    assert difference_HWC.mean() <= (0.001 if runtime.name == "torchscript" else 0.1)
+    # Features are held in float16 between the stages, which now and then rounds a level up instead of down.
+    assert difference_HWC.mean() <= (ROUNDING if runtime.name == "torchscript" else 0.1)
     assert np.quantile(difference_HWC, 0.99) <= 1
     assert difference_HWC.max() <= 1
 
@@ -127,8 +129,8 @@ def test_tiles_leave_no_seam(archive: Archive, norms: Norms) -> None:
         row, column = tile.rows.keep_start * REDUCTION, tile.columns.keep_start * REDUCTION
         seams += (row > 0) + (column > 0)
         beside_rows, beside_columns = slice(max(row - 2, 0), row + 2), slice(max(column - 2, 0), column + 2)
-        assert difference_HWC[beside_rows].mean() <= 0.001
-        assert difference_HWC[:, beside_columns].mean() <= 0.001
+        assert difference_HWC[beside_rows].mean() <= ROUNDING
+        assert difference_HWC[:, beside_columns].mean() <= ROUNDING
     assert seams
 
 
