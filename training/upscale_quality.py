@@ -14,7 +14,7 @@ from models.card import Task
 from training.data import list_photos
 from training.errors import CheckpointError
 from training.lpips import Lpips
-from training.metrics import mean_colour_difference, psnr, ssim
+from training.metrics import grid_power, mean_colour_difference, psnr, ssim
 from training.pictures import read_rgb, to_tensor
 from training.zoo import Archive, read_archive
 
@@ -34,6 +34,8 @@ class Quality:
     lpips: float
     colour: tuple[float, ...]
     """Each channel's mean minus the input's, in levels of 255, in the picture where it is off most."""
+    grid: float
+    """dB of `grid_power` more than the truth has."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,11 @@ def measure(enlarge: Enlarge, factor: int, photos: Sequence[Path], lpips: Lpips)
             psnr(high_res_BCHW, truth_BCHW, factor),
             ssim(high_res_BCHW, truth_BCHW, factor),
             lpips(high_res_BCHW, truth_BCHW).item(),
+            grid_power(high_res_BCHW, factor) - grid_power(truth_BCHW, factor),
         ])  # fmt: skip
         colours.append(mean_colour_difference(high_res_BCHW, as_picture(low_res))[0].tolist())
-    psnrs, ssims, distances = zip(*rows, strict=True)
-    return Quality(fmean(psnrs), fmean(ssims), fmean(distances), farthest(colours))
+    psnrs, ssims, distances, grids = zip(*rows, strict=True)
+    return Quality(fmean(psnrs), fmean(ssims), fmean(distances), farthest(colours), fmean(grids))
 
 
 def farthest(colours: Sequence[Sequence[float]]) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.training.conftest import draw_photo
 from training.errors import LossWeightsError
 from training.lpips import Lpips, load_lpips
-from training.metrics import crop_border, luma, mean_colour_difference, psnr, ssim
+from training.metrics import crop_border, grid_power, luma, mean_colour_difference, psnr, ssim
 from training.pictures import read_rgb, to_tensor
 from training.upscale_quality import farthest
 
@@ -118,3 +118,16 @@ def test_bicubic_on_set5_gives_the_published_numbers(assets: Path) -> None:
     # Published with MATLAB's bicubic: 0.8104.
     assert mean_ssim == pytest.approx(0.8104, abs=0.003)
     assert mean_lpips == pytest.approx(0.3397, abs=0.0005)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_grid_is_seen_and_nothing_else_is(factor: int) -> None:
+    photo_BCHW = as_picture(draw_photo(3, 200, 136))
+    grid_11HW = torch.zeros(1, 1, 136, 200)
+    grid_11HW[:, :, ::factor, ::factor] = 0.02 * factor
+
+    plain = grid_power(photo_BCHW, factor)
+    assert abs(plain) < 3
+    assert grid_power(photo_BCHW + grid_11HW, factor) > plain + 6
+    assert abs(grid_power(photo_BCHW + torch.roll(grid_11HW, 1, 3) - grid_11HW.mean(), factor) - plain) > 6
+    assert grid_power(photo_BCHW[..., :40], factor) == 0
