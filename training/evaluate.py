@@ -119,8 +119,8 @@ def evaluate_upscalers(options: argparse.Namespace) -> None:
     exam = UpscaleExam(folders, load_lpips(options.lpips_weights), torch.device(options.device), options.photos_count)
     heading = (
         "Reduced by Pillow's bicubic. PSNR (dB) and SSIM on BT.601 luma, `factor` px of border left out; LPIPS v0.1 "
-        "(AlexNet), lower is better. Colour: each channel's mean minus the input's, where it is off most. Grid: how many "
-        "dB more power than the truth has at the frequencies of a regular grid of `factor` px, on the same benchmarks."
+        "(AlexNet), lower is better. Colour: each channel's mean minus the input's, where it is off most. Grid: how "
+        "many dB more power than the truth has at the frequencies of a grid of `factor` px, on the same benchmarks."
     )
     write_text(options.out / "upscale.md", upscale_report(exam.run(upscalers), heading))
     photos = spread(list_photos(folders[-1]), SHEET_PHOTOS)
