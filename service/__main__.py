@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from fastapi import FastAPI
+from uvicorn.loops.auto import auto_loop_factory
 
 from service.app import create_app
 from service.embedded import EmbeddedError, EmbeddedValkey, EmbeddedWorker
@@ -29,7 +30,9 @@ def main() -> int:
     """Serves until Ctrl-C or SIGTERM. Returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(run(Settings.load()))
+        # uvicorn's choice of a loop (uvloop, where there is one) counts only where uvicorn itself starts the loop.
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+            runner.run(run(Settings.load()))
     except (SettingsError, StartError, EmbeddedError) as error:
         log.error("%s", error)
         return 1
