@@ -71,7 +71,7 @@ class UpscaleWeights:
     feature: float = 1.0
     texture: float = 1.0
     color: float = 30.0
-    adversarial: float = 0.0
+    adversarial: float = 0.1
     """Of a discriminator's verdict; 0 trains without one."""
 
     @property

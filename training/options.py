@@ -80,7 +80,7 @@ def _add_upscale_options(upscale: argparse.ArgumentParser) -> None:
         "--adversarial-weight",
         type=float,
         default=UpscaleWeights.adversarial,
-        help="of a discriminator's verdict; default: %(default)s, none",
+        help="of a discriminator's verdict, 0 for none; default: %(default)s",
     )
     upscale.add_argument("--start-from", type=Path, help="archive of an upscaler whose weights to start from")
     upscale.add_argument(

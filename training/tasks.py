@@ -136,7 +136,8 @@ class UpscaleTask(nn.Module):
         self.weights = weights
         self.layers = tuple(layers)
         self.warm_up_samples = warm_up_samples
-        self.discriminator = FeatureDiscriminator() if weights.adversarial else None
+        judged = weights.adversarial and weights.compares_features
+        self.discriminator = FeatureDiscriminator() if judged else None
 
     def forward(self, high_res_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
         """Losses of a step, each a scalar."""
