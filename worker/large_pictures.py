@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from worker.arrays import Norms, Pixels
 from worker.careful import CarefulNetwork
@@ -94,20 +95,20 @@ class LargePainting:
             parts = (_read(features_1CHW, tile), _read(second_1CHW, tile))
             sum_1CHW = self._network.stage(Method.BLOCK_SUM, *parts, *vectors, block=block)
             # The last tiles begin within those before them, where the block must not be added twice.
-            features_1CHW[..., *tile.kept] = sum_1CHW[..., *tile.inner]
+            _keep(features_1CHW, tile, sum_1CHW)
         return channels
 
     def _convolve(self, method: Method, block: int, features_1CHW: Held, *vectors: Values) -> Held:
         result_1CHW = np.empty_like(features_1CHW)
         for tile in self._plan(method):
             part_1CHW = self._network.stage(method, _read(features_1CHW, tile), *vectors, block=block)
-            result_1CHW[..., *tile.kept] = part_1CHW[..., *tile.inner]
+            _keep(result_1CHW, tile, part_1CHW)
         return result_1CHW
 
     def _measure(self, features_1CHW: Held, first: int) -> int:
         """Takes means and variances of channels into the statistics. One at a time: none is copied whole."""
-        for channel, held_HW in enumerate(features_1CHW[0], start=first):
-            values_HW = held_HW.astype(np.float32)
+        for channel, held_HW in enumerate(torch.from_numpy(features_1CHW[0]), start=first):
+            values_HW = held_HW.float().numpy()
             self._statistics_2C[:, channel] = values_HW.mean(), values_HW.var()
         return first + len(features_1CHW[0])
 
@@ -161,7 +162,7 @@ class LargePainting:
             if not features_1CHW.size:
                 height, width = tiles[-1].rows.stop, tiles[-1].columns.stop
                 features_1CHW = np.empty((1, part_1CHW.shape[1], height, width), HELD)
-            features_1CHW[..., *tile.kept] = part_1CHW[..., *tile.inner]
+            _keep(features_1CHW, tile, part_1CHW)
         return features_1CHW
 
     def _up(self, features_1CHW: Held) -> Pixels:
@@ -186,8 +187,14 @@ def _kept_by_first_layers(on_photo: Tile) -> list[int]:
 
 
 def _read(held_1CHW: Held, tile: Tile) -> Values:
-    """What a stage reads for a tile."""
-    return held_1CHW[..., *tile.read].astype(np.float32)
+    """What a stage reads for a tile. By torch: NumPy converts float16 one value at a time."""
+    values_1CHW: Values = torch.from_numpy(held_1CHW)[..., *tile.read].float().contiguous().numpy()
+    return values_1CHW
+
+
+def _keep(held_1CHW: Held, tile: Tile, values_1CHW: Values) -> None:
+    """Keeps what a stage made of a tile."""
+    torch.from_numpy(held_1CHW)[..., *tile.kept].copy_(torch.from_numpy(values_1CHW)[..., *tile.inner])
 
 
 def _mask(tile: Tile) -> Values:
