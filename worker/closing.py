@@ -16,7 +16,6 @@ from redis import Redis
 from redis.client import Pipeline
 from rq.defaults import DEFAULT_RESULT_TTL, RQ_KEY_PREFIX
 from rq.exceptions import AbandonedJobError, NoSuchJobError
-from rq.executions import Execution
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.results import Result
@@ -111,11 +110,10 @@ class JobCloser:
         self._worker_name = worker_name
         self._worker_key = worker_key
         self._close = connection.register_script(_CLOSE)
-        executions = Execution("", "", connection, worker_name).worker_executions_key
         self._keys: list[str] = []
         for queue in lanes.queues:
             self._keys += [queue.started_job_registry.key, queue.finished_job_registry.key]
-        self._keys += [worker_key, executions]
+        self._keys += [worker_key, lanes.executions_key]
 
     def close(self, closings: Sequence[Closing], *, idle: bool) -> int:
         """Answers jobs and closes them; `idle` says that the worker has no others. Returns how many were its own."""

@@ -144,11 +144,12 @@ class Lanes:
         }
         self._take = connection.register_script(_TAKE)
         self._put_back = connection.register_script(_PUT_BACK)
-        executions = Execution("", "", connection, worker_name).worker_executions_key
+        self.executions_key: str = Execution("", "", connection, worker_name).worker_executions_key
+        """Set: RQ's index of what this worker has in hand."""
         self._keys: list[str] = []
         for lane, queue in self._queues.items():
             self._keys += [queue.key, queue.intermediate_queue_key, self._started[lane].key]
-        self._keys += [f"{RQ_KEY_PREFIX}:worker:{worker_name}", executions, started_channel()]
+        self._keys += [f"{RQ_KEY_PREFIX}:worker:{worker_name}", self.executions_key, started_channel()]
 
     @property
     def queues(self) -> list[Queue]:

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from redis import Redis
 
 from tests.redis_server import RedisServer
+from tests.worker.running import Client
 
 
 @pytest.fixture
@@ -13,3 +15,14 @@ def redis() -> Iterator[RedisServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def connection(redis: RedisServer) -> Iterator[Redis]:
+    with redis.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def client(connection: Redis) -> Client:
+    return Client(connection)

@@ -1,6 +1,6 @@
 """What the scripts write for RQ, held beside what RQ's own methods write."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,6 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 from rq.worker import WorkerStatus
 
-from tests.redis_server import RedisServer
 from tests.worker.running import Client
 from worker.answers import Answer
 from worker.closing import Closing, JobCloser, read_job
@@ -41,17 +40,6 @@ class RqWorker(SimpleWorker):
 
     def get_heartbeat_ttl(self, job: RqJob, working_time: float = 0.0) -> int:
         return LEASE_S
-
-
-@pytest.fixture
-def connection(redis: RedisServer) -> Iterator[Redis]:
-    with redis.connect() as connection:
-        yield connection
-
-
-@pytest.fixture
-def client(connection: Redis) -> Client:
-    return Client(connection)
 
 
 def submit_known(client: Client, lane: Lane) -> str:

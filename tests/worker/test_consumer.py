@@ -26,17 +26,6 @@ PHOTO = encode(draw_photo(60, 44))
 
 
 @pytest.fixture
-def connection(redis: RedisServer) -> Iterator[Redis]:
-    with redis.connect() as connection:
-        yield connection
-
-
-@pytest.fixture
-def client(connection: Redis) -> Client:
-    return Client(connection)
-
-
-@pytest.fixture
 def worker(redis: RedisServer, small_zoo: Path) -> Iterator[Worker]:
     with running_worker(redis.url, small_zoo) as worker:
         yield worker

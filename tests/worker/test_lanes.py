@@ -1,6 +1,5 @@
 """Taking from both lanes, on a real Redis."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,24 +8,9 @@ from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.utils import utcformat
 
-from tests.redis_server import RedisServer
 from tests.worker.running import Client
 from worker.contract import Lane
 from worker.lanes import PATIENCE_S, Arrival, Lanes
-
-
-@pytest.fixture
-def connection() -> Iterator[Redis]:
-    server = RedisServer()
-    server.start()
-    with server.connect() as connection:
-        yield connection
-    server.stop()
-
-
-@pytest.fixture
-def client(connection: Redis) -> Client:
-    return Client(connection)
 
 
 @pytest.fixture
