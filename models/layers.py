@@ -36,6 +36,37 @@ def normalize(
     return x_BCHW * gain_BC11 + (shift_BC[:, :, None, None] - mean_BC11 * gain_BC11)
 
 
-def upsample_nearest(x_BCHW: Tensor) -> Tensor:
-    """Doubles height and width. Followed by a 3x3 convolution it leaves no checkerboard (Odena et al. 2016)."""
-    return functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
+def convolve_enlarged(x_BCHW: Tensor, weight_OIKK: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    """A 3x3 convolution, with reflection padding, of the picture enlarged twice by nearest neighbour.
+
+    Enlarging first leaves no checkerboard (Odena et al. 2016). Here both are one transposed convolution: each pixel of
+    the enlarged picture sees but 2x2 places of the small one, so weights that meet the same place are summed up before.
+    That takes 4 multiplications in place of 9, and nothing enlarged lies in memory.
+    """
+    shifts = [(left, 1 - left, top, 1 - top) for top in (0, 1) for left in (0, 1)]
+    sums_OIKK = torch.stack([functional.pad(weight_OIKK, shift) for shift in shifts]).sum(dim=0)
+    # Reflection at the border of the enlarged picture shows the border's own place once more.
+    padded_BCHW = functional.pad(x_BCHW, (1, 1, 1, 1), mode="replicate")
+    return functional.conv_transpose2d(padded_BCHW, sums_OIKK.flip(2, 3).transpose(0, 1), bias_O, stride=2, padding=3)
+
+
+def convolve_in_blocks(
+    x_BCHW: Tensor, weight_OIKK: Tensor, bias_O: Tensor | None, rows: int = 2, columns: int = 4
+) -> Tensor:
+    """What a layer made by `conv` with few output channels returns, in less time.
+
+    Vector units compute 8 or more channels at once, of which a picture's 3 would leave most idle. So the pixels of a
+    block of `rows` times `columns` are computed as channels of one place, by the same weights shifted: a convolution
+    with the block's stride. Height and width of the input: at least K / 2 more than the block's.
+    """
+    height, width = x_BCHW.shape[2:]
+    channels, _, kernel, _ = weight_OIKK.shape
+    pad = kernel // 2
+    shifts = [(left, columns - 1 - left, top, rows - 1 - top) for top in range(rows) for left in range(columns)]
+    shifted_OIKK = torch.stack([functional.pad(weight_OIKK, shift) for shift in shifts], dim=1).flatten(0, 1)
+    repeated_O = None if bias_O is None else bias_O.repeat_interleave(rows * columns)
+    # The last blocks may reach beyond the picture, by less than their size.
+    padded_BCHW = functional.pad(x_BCHW, (pad, pad + columns - 1, pad, pad + rows - 1), mode="reflect")
+    blocks_BCHW = functional.conv2d(padded_BCHW, shifted_OIKK, repeated_O, stride=(rows, columns))
+    pixels_BCHRWL = torch.unflatten(blocks_BCHW, 1, (channels, rows, columns)).permute(0, 1, 4, 2, 5, 3)
+    return pixels_BCHRWL.flatten(2, 3).flatten(3, 4)[:, :, :height, :width]

@@ -1,13 +1,14 @@
 """Upscalers: networks that enlarge a picture 2, 4 or 8 times."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.layers import conv, upsample_nearest
+from models.layers import conv, convolve_enlarged, convolve_in_blocks
 
 FACTORS = (2, 4, 8)
 
@@ -48,9 +49,9 @@ class PaperUpscaler(nn.Module):
     def forward(self, low_res_BCHW: Tensor) -> Tensor:
         """Enlarges sRGB in [0, 1], at least 16 px a side, `factor` times; clamped to [0, 1] unless training."""
         x_BCHW = self.blocks(torch.relu(self.head(low_res_BCHW)))
-        for layer in self.up:
-            x_BCHW = torch.relu(layer(upsample_nearest(x_BCHW)))
-        high_res_BCHW: Tensor = self.out(x_BCHW)
+        for layer in cast(Iterable[nn.Conv2d], self.up):
+            x_BCHW = torch.relu(convolve_enlarged(x_BCHW, layer.weight, layer.bias))
+        high_res_BCHW = convolve_in_blocks(x_BCHW, self.out.weight, self.out.bias)
         return high_res_BCHW if self.training else high_res_BCHW.clamp(0.0, 1.0)
 
 

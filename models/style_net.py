@@ -1,12 +1,14 @@
 """The style trunk: one network that paints every style, told which one by a vector per picture."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from models.layers import conditional_instance_norm, conv, normalize, upsample_nearest
+from models.layers import conditional_instance_norm, conv, convolve_enlarged, convolve_in_blocks, normalize
 
 
 class NormCursor:
@@ -46,29 +48,6 @@ class HeldCursor(NormCursor):
         return normalize(x_BCHW, statistics_2C11[:1], statistics_2C11[1:], scale_BC, shift_BC)
 
 
-class SurveyCursor(HeldCursor):
-    """Normalises like `HeldCursor`, and notes what means and variances those of this tile will change."""
-
-    def __init__(self, norm_1P: Tensor, statistics_2C: Tensor, mask_11HW: Tensor, start: int = 0) -> None:
-        """`mask_11HW`: 1 where the tile's pixels count, else 0; at the resolution of the next layer."""
-        super().__init__(norm_1P, statistics_2C, start)
-        self.mask_11HW = mask_11HW
-        self._noted: list[Tensor] = []
-
-    def normalize(self, x_BCHW: Tensor, channels: int) -> Tensor:
-        """The next layer's output, normalised by the means and variances given."""
-        first = self._start // 2
-        deviation_1CHW = x_BCHW - self._statistics_2C[:1, first : first + channels, None, None]
-        counted_1CHW = deviation_1CHW * (self.mask_11HW / self.mask_11HW.mean())
-        first_C, second_C = counted_1CHW.mean((0, 2, 3)), (counted_1CHW * deviation_1CHW).mean((0, 2, 3))
-        self._noted.append(torch.stack([first_C, second_C]))
-        return super().normalize(x_BCHW, channels)
-
-    def moments(self) -> Tensor:
-        """Means (2, C) over the pixels that count of the deviation from the mean given, and of its square."""
-        return torch.cat(self._noted, dim=1)
-
-
 class ConvNorm(nn.Module):
     """Convolution, then conditional instance norm. No bias: the normalisation would take it away again."""
 
@@ -79,7 +58,22 @@ class ConvNorm(nn.Module):
 
     def forward(self, x_BCHW: Tensor, norm: NormCursor) -> Tensor:
         """Takes this layer's scale and shift from `norm`."""
-        return norm.normalize(self.conv(x_BCHW), self.channels)
+        return norm.normalize(self.convolve(x_BCHW), self.channels)
+
+    def convolve(self, x_BCHW: Tensor) -> Tensor:
+        """The convolution alone."""
+        return cast(Tensor, self.conv(x_BCHW))
+
+
+class EnlargingConvNorm(ConvNorm):
+    """The same behind an enlargement: doubles height and width."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel=3)
+
+    def convolve(self, x_BCHW: Tensor) -> Tensor:
+        """The enlargement and the convolution."""
+        return convolve_enlarged(x_BCHW, self.conv.weight)
 
 
 class ResidualBlock(nn.Module):
@@ -114,7 +108,7 @@ class StyleTrunk(nn.Module):
             for c_in, c_out in pairwise(channels)
         )
         self.blocks = nn.ModuleList(ResidualBlock(4 * width) for _ in range(residual_blocks))
-        self.up = nn.ModuleList(ConvNorm(c_in, c_out, 3) for c_in, c_out in pairwise(channels[:0:-1]))
+        self.up = nn.ModuleList(EnlargingConvNorm(c_in, c_out) for c_in, c_out in pairwise(channels[:0:-1]))
         self.out = conv(width, 3, 9)
 
     @property
@@ -137,34 +131,39 @@ class StyleTrunk(nn.Module):
         x_BCHW = self._up(self._blocks(self._down(content_BCHW, norm), norm), norm)
         return self._finish(x_BCHW, content_BCHW)
 
-    # A photo too large to be painted in one piece goes through the following, tile by tile. Each layer's statistics
-    # are exact once those of the layers before it are: what is at full resolution is surveyed as often as it has
-    # layers; what the blocks' convolutions make is a sixteenth as many places, and kept to be looked at as a whole.
+    # A photo too large to be painted in one piece goes through the following, stage by stage, tile by tile. A layer's
+    # statistics can be taken once those of the layers before it are known. What layers make at half of the photo's
+    # resolution or less is kept and looked at as a whole; at full resolution that would be too much, so the two layers
+    # there are surveyed, and computed again when their statistics are known.
     # `statistics_2C` holds means and variances of all normalised channels, in the layers' order.
 
-    def survey_down(self, content_1CHW: Tensor, mask_11HW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
-        """`SurveyCursor.moments` of the first layers, for a tile of the photo and a mask of its size."""
-        norm = SurveyCursor(norm_1P, statistics_2C, mask_11HW)
-        x_BCHW = self._center(content_1CHW)
-        for layer in self.down:
-            if layer is not self.down[0]:
-                norm.mask_11HW = norm.mask_11HW[:, :, ::2, ::2]
-            x_BCHW = torch.relu(layer(x_BCHW, norm))
-        return norm.moments()
+    def down_survey(self, content_1CHW: Tensor, mask_11HW: Tensor) -> Tensor:
+        """`masked_moments` of what the first convolution makes of a tile of the photo."""
+        return masked_moments(self._layer(self.down, 0).convolve(self._center(content_1CHW)), mask_11HW)
 
-    def down_held(self, content_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
-        """Features (1, C, H / 4, W / 4), rounded up, of a tile of the photo."""
-        return self._down(content_1CHW, HeldCursor(norm_1P, statistics_2C))
+    def down_second(self, content_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
+        """What the second convolution makes of a tile of the photo, not yet normalised: (1, C, H / 2, W / 2)."""
+        first_1CHW = self._layer(self.down, 0).convolve(self._center(content_1CHW))
+        return self._next_down(1, first_1CHW, HeldCursor(norm_1P, statistics_2C))
+
+    def down_third(self, second_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
+        """What the third makes of a tile of that, not yet normalised: (1, C, H / 4, W / 4)."""
+        return self._next_down(2, second_1CHW, HeldCursor(norm_1P, statistics_2C, 2 * _channels(self.down[:1])))
+
+    def down_end(self, third_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
+        """The features that go into the first block."""
+        norm = HeldCursor(norm_1P, statistics_2C, 2 * _channels(self.down[:2]))
+        return torch.relu(norm.normalize(third_1CHW, self._layer(self.down, 2).channels))
 
     def block_first(self, index: int, features_1CHW: Tensor) -> Tensor:
         """What a residual block's first convolution makes of a tile of the features, not yet normalised."""
-        return cast(Tensor, self._block(index).first.conv(features_1CHW))
+        return self._block(index).first.convolve(features_1CHW)
 
     def block_second(self, index: int, first_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
         """What its second convolution makes of that, not yet normalised."""
         block = self._block(index)
         norm = HeldCursor(norm_1P, statistics_2C, self._start_of(index))
-        return cast(Tensor, block.second.conv(torch.relu(norm.normalize(first_1CHW, block.first.channels))))
+        return block.second.convolve(torch.relu(norm.normalize(first_1CHW, block.first.channels)))
 
     def block_sum(
         self, index: int, features_1CHW: Tensor, second_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor
@@ -174,19 +173,36 @@ class StyleTrunk(nn.Module):
         norm = HeldCursor(norm_1P, statistics_2C, self._start_of(index) + 2 * channels)
         return features_1CHW + norm.normalize(second_1CHW, channels)
 
-    def survey_up(self, features_1CHW: Tensor, mask_11HW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
-        """`SurveyCursor.moments` of the last layers, for a tile of the blocks' result and a mask of its size."""
-        norm = SurveyCursor(norm_1P, statistics_2C, mask_11HW, self.norm_size - 2 * _channels(self.up))
-        x_BCHW = features_1CHW
-        for layer in self.up:
-            norm.mask_11HW = upsample_nearest(norm.mask_11HW)
-            x_BCHW = torch.relu(layer(upsample_nearest(x_BCHW), norm))
-        return norm.moments()
+    def up_first(self, features_1CHW: Tensor) -> Tensor:
+        """What the first enlarging convolution makes of a tile of the blocks' result, not yet normalised."""
+        return self._layer(self.up, 0).convolve(features_1CHW)
 
-    def up_held(self, features_1CHW: Tensor, content_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
-        """The picture in [0, 1], from a tile of the blocks' result. Of the photo's tile it takes the size alone."""
-        norm = HeldCursor(norm_1P, statistics_2C, self.norm_size - 2 * _channels(self.up))
-        return self._finish(self._up(features_1CHW, norm), content_1CHW)
+    def up_survey(self, first_1CHW: Tensor, mask_11HW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
+        """`masked_moments` of what the second makes of a tile of that. The mask has the tile's own size."""
+        second_1CHW = self._next_up(first_1CHW, self._cursor_of_up(norm_1P, statistics_2C))
+        return masked_moments(second_1CHW, functional.interpolate(mask_11HW, scale_factor=2.0, mode="nearest"))
+
+    def up_end(self, first_1CHW: Tensor, content_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
+        """The picture in [0, 1], from a tile of `up_first`. Of the photo's tile it takes the size alone."""
+        norm = self._cursor_of_up(norm_1P, statistics_2C)
+        second_1CHW = self._next_up(first_1CHW, norm)
+        return self._finish(torch.relu(norm.normalize(second_1CHW, self._layer(self.up, 1).channels)), content_1CHW)
+
+    def _next_down(self, index: int, before_1CHW: Tensor, norm: HeldCursor) -> Tensor:
+        """What a layer's convolution makes of what the one before it made."""
+        normalized_1CHW = torch.relu(norm.normalize(before_1CHW, self._layer(self.down, index - 1).channels))
+        return self._layer(self.down, index).convolve(normalized_1CHW)
+
+    def _next_up(self, first_1CHW: Tensor, norm: HeldCursor) -> Tensor:
+        normalized_1CHW = torch.relu(norm.normalize(first_1CHW, self._layer(self.up, 0).channels))
+        return self._layer(self.up, 1).convolve(normalized_1CHW)
+
+    def _cursor_of_up(self, norm_1P: Tensor, statistics_2C: Tensor) -> HeldCursor:
+        return HeldCursor(norm_1P, statistics_2C, self.norm_size - 2 * _channels(self.up))
+
+    @staticmethod
+    def _layer(layers: nn.ModuleList, index: int) -> ConvNorm:
+        return cast(ConvNorm, layers[index])
 
     def _block(self, index: int) -> ResidualBlock:
         return cast(ResidualBlock, self.blocks[index])
@@ -214,14 +230,22 @@ class StyleTrunk(nn.Module):
 
     def _up(self, x_BCHW: Tensor, norm: NormCursor) -> Tensor:
         for layer in self.up:
-            x_BCHW = torch.relu(layer(upsample_nearest(x_BCHW), norm))
+            x_BCHW = torch.relu(layer(x_BCHW, norm))
         return x_BCHW
 
     def _finish(self, x_BCHW: Tensor, content_BCHW: Tensor) -> Tensor:
         # Stride 2 rounds odd sizes up, so the enlarged maps can be up to 3 px larger than the photo.
         x_BCHW = x_BCHW[:, :, : content_BCHW.shape[2], : content_BCHW.shape[3]]
-        return torch.sigmoid(self.out(x_BCHW))
+        return torch.sigmoid(convolve_in_blocks(x_BCHW, self.out.weight, self.out.bias))
 
 
-def _channels(layers: nn.ModuleList) -> int:
+def masked_moments(x_1CHW: Tensor, mask_11HW: Tensor) -> Tensor:
+    """Means and variances (2, C) of the channels, of those places alone where the mask is 1."""
+    weights_11HW = mask_11HW / mask_11HW.mean()
+    mean_1C11 = (x_1CHW * weights_11HW).mean(dim=(2, 3), keepdim=True)
+    var_1C = ((x_1CHW - mean_1C11).square() * weights_11HW).mean(dim=(2, 3))
+    return torch.cat([mean_1C11.flatten(1), var_1C])
+
+
+def _channels(layers: Iterable[nn.Module]) -> int:
     return sum(layer.channels for layer in layers if isinstance(layer, ConvNorm))

@@ -78,13 +78,16 @@ def export_trunk(trunk: StyleTrunk, card: ModelCard, path: Path) -> None:
     """Writes a trunk: `forward`, and the stages of a photo too large to be painted in one piece."""
     content_BCHW, norm_1P = torch.rand(2, 3, 48, 64), trunk.neutral_norm()[None]
     statistics_2C = torch.ones(2, trunk.norm_size // 2)
-    features_1CHW = torch.rand(1, 4 * trunk.width, 12, 16)
+    half_1CHW, features_1CHW = torch.rand(1, 2 * trunk.width, 24, 32), torch.rand(1, 4 * trunk.width, 12, 16)
     examples: dict[str, tuple[Tensor, ...]] = {
         "forward": (content_BCHW, norm_1P.repeat(2, 1)),
-        "survey_down": (content_BCHW[:1], torch.ones(1, 1, 48, 64), norm_1P, statistics_2C),
-        "down_held": (content_BCHW[:1], norm_1P, statistics_2C),
-        "survey_up": (features_1CHW, torch.ones(1, 1, 12, 16), norm_1P, statistics_2C),
-        "up_held": (features_1CHW, content_BCHW[:1], norm_1P, statistics_2C),
+        "down_survey": (content_BCHW[:1], torch.ones(1, 1, 48, 64)),
+        "down_second": (content_BCHW[:1], norm_1P, statistics_2C),
+        "down_third": (half_1CHW, norm_1P, statistics_2C),
+        "down_end": (features_1CHW, norm_1P, statistics_2C),
+        "up_first": (features_1CHW,),
+        "up_survey": (half_1CHW, torch.ones(1, 1, 24, 32), norm_1P, statistics_2C),
+        "up_end": (half_1CHW, content_BCHW[:1], norm_1P, statistics_2C),
     }
     of_blocks = {
         "block_first": (features_1CHW,),

@@ -30,9 +30,9 @@ class CarefulNetwork:
         return self._run(pixels_BHWC, lambda network, some: network.enlarge(pixels_BHWC[some]))
 
     def finish(self, features_1CHW: Values, pixels_1HWC: Pixels, norm_1P: Norms, statistics_2C: Values) -> list[Pixels]:
-        """The last stage of a large painting: `StyleTrunk.up_held`."""
+        """The last stage of a large painting: `StyleTrunk.up_end`."""
         inputs = (features_1CHW, pixels_1HWC, norm_1P, statistics_2C)
-        return self._run(pixels_1HWC, lambda network, _: network.stage(Method.UP_HELD, *inputs))
+        return self._run(pixels_1HWC, lambda network, _: network.stage(Method.UP_END, *inputs))
 
     def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> Values:
         """Another stage of a large painting, as `Network.stage` computes it, as float32."""

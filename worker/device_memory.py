@@ -1,8 +1,10 @@
-"""How much of a device's memory is in use, for Prometheus."""
+"""How much of a device's memory is in use, and how to give some back."""
 
+import ctypes
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -19,6 +21,20 @@ class DeviceMemory:
     """Bytes."""
     limit: Callable[[], float]
     """Bytes."""
+
+
+def trim_heap() -> None:
+    """Gives back to the system what this process has freed. The C library keeps much of it, above all between arrays
+    of different sizes: a gigabyte after a large photo."""
+    trim = _malloc_trim()
+    if trim:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """Of the GNU C library; others have none, and need none."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def memory_of(device: str) -> DeviceMemory:

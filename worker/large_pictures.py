@@ -2,13 +2,15 @@
 
 A trunk normalises each layer by its mean and variance over the whole photo. Taken from each tile, or from a reduced
 photo, they are so far off that the painting is another one (`python -m benchmarks.large`), so they are measured on all
-of it. Each layer's need those of the layers before it. So the layers at full resolution are surveyed tile by tile, once
-for each; the residual blocks see a sixteenth of the places, few enough to keep what each convolution makes of them.
+of it. Each layer's need those of the layers before it. What a layer makes at half the photo's resolution or less is few
+enough values to be kept until it has been measured; the two layers at full resolution are surveyed tile by tile, and
+computed again for the layer behind them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import isqrt
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,25 +23,50 @@ from worker.runtimes.methods import Method
 from worker.tiles import Tile, plan_even_tiles
 
 Held = npt.NDArray[np.float16]
-"""Features between stages."""
+"""Features between stages: (1, C, H, W)."""
 
 REDUCTION = 4
-"""How many times smaller a side is that the residual blocks see."""
+"""How many times smaller a side is of what the residual blocks see. Tiles are cut between the places there."""
 HELD: Final = np.float16
-"""Type of the features that are kept between stages, three times 64 channels: what a photo of 50 megapixels costs most.
+"""Type of the features that are kept between stages: what a photo of 50 megapixels costs most, 24 bytes a pixel.
 Stages compute in float32; rounding what they leave is less than the painting's own 8 bits show.
 """
-SURVEYS_DOWN = 3
-SURVEYS_UP = 2
-"""Layers before the blocks and behind them, and so the surveys that find their statistics."""
 STAGE_TILE_PX = 1_000_000
 """Tiles need not be larger: stages see only some pixels beyond a tile, so that little is computed twice."""
-STAGES_WITH_REACH = (Method.DOWN_HELD, Method.BLOCK_FIRST, Method.BLOCK_SECOND, Method.UP_HELD)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Px of a stage's input and of its result for each place of the residual blocks, along one axis."""
+
+    input: int = 1
+    result: int = 1
+
+
+SCALES = {
+    Method.DOWN_SURVEY: Scale(REDUCTION),
+    Method.DOWN_SECOND: Scale(REDUCTION, 2),
+    Method.DOWN_THIRD: Scale(2),
+    Method.DOWN_END: Scale(),
+    Method.BLOCK_FIRST: Scale(),
+    Method.BLOCK_SECOND: Scale(),
+    Method.BLOCK_SUM: Scale(),
+    Method.UP_FIRST: Scale(1, 2),
+    Method.UP_SURVEY: Scale(2),
+    Method.UP_END: Scale(2, REDUCTION),
+}
+CHANGES = (Method.DOWN_END, Method.BLOCK_SUM)
+"""Stages that see no neighbours, so that they can write over what they read."""
+SURVEYS = {Method.DOWN_SURVEY: Method.DOWN_SECOND, Method.UP_SURVEY: Method.UP_END}
+"""Surveys, and the stages that compute their layers again, and that see at least as far."""
+WITHOUT_VECTORS = (Method.DOWN_SURVEY, Method.BLOCK_FIRST, Method.UP_FIRST)
+"""Stages that normalise nothing, and so are given neither a style nor statistics."""
 
 
 def can_paint_in_tiles(network: CarefulNetwork) -> bool:
     """Whether a trunk's archive has the stages, each of which sees only so far."""
-    return network.blocks > 0 and all(network.reach(method) is not None for method in STAGES_WITH_REACH)
+    seeing = (method for method in SCALES if method not in (*CHANGES, *SURVEYS))
+    return network.blocks > 0 and all(network.reach(method) is not None for method in seeing)
 
 
 class LargePainting:
@@ -49,145 +76,108 @@ class LargePainting:
         """`tile_px`: most pixels of the photo, or features of so many, that go to the device at once."""
         self._photo_HWC = photo_HWC
         self._network = network
-        self._norm_1P = norm_P[None]
         self._side = isqrt(min(tile_px, STAGE_TILE_PX)) // REDUCTION
-        self._statistics_2C = np.stack([np.zeros(norm_P.size // 2), np.ones(norm_P.size // 2)]).astype(np.float32)
+        self._norm_1P = norm_P[None]
+        self._statistics_2C = np.zeros((2, norm_P.size // 2), np.float32)
+        self._known = 0
+        """Channels whose statistics have been taken, in the network's order."""
 
     def paint(self) -> Pixels:
-        """The painting, of the photo's size."""
-        channels = self._survey_before_blocks()
+        """The painting, of the photo's size. To be called once."""
         features_1CHW = self._down()
-        # Each stage would keep what it needed for the next tile, though none is to come.
-        self._network.free_memory()
         for block in range(self._network.blocks):
-            channels = self._paint_block(block, features_1CHW, channels)
-            self._network.free_memory()
-        self._survey_behind_blocks(features_1CHW)
-        painted_HWC = self._up(features_1CHW)
-        self._network.free_memory()
-        return painted_HWC
-
-    def _survey_before_blocks(self) -> int:
-        """Finds the first layers' statistics; returns how many channels they have."""
-        tiles = self._plan(Method.DOWN_HELD, REDUCTION)
-        counts = [_kept_by_first_layers(self._of_photo(tile)) for tile in tiles]
-        for _ in range(SURVEYS_DOWN):
-            moments_2C = self._pool([self._survey_down(tile) for tile in tiles], counts)
-            self._correct(moments_2C, 0)
-        return int(moments_2C.shape[1])
-
-    def _survey_behind_blocks(self, features_1CHW: Held) -> None:
-        tiles = self._plan(Method.UP_HELD)
-        for _ in range(SURVEYS_UP):
-            moments_2C = self._pool(
-                [self._survey_up(tile, features_1CHW) for tile in tiles], [(tile.kept_px,) for tile in tiles]
-            )
-            self._correct(moments_2C, self._statistics_2C.shape[1] - moments_2C.shape[1])
-
-    def _paint_block(self, block: int, features_1CHW: Held, channels: int) -> int:
-        """Changes the features in place. Takes and returns how many channels' statistics are known."""
-        first_1CHW = self._convolve(Method.BLOCK_FIRST, block, features_1CHW)
-        channels = self._measure(first_1CHW, channels)
-        second_1CHW = self._convolve(Method.BLOCK_SECOND, block, first_1CHW, self._norm_1P, self._statistics_2C)
-        channels = self._measure(second_1CHW, channels)
-        vectors = (self._norm_1P, self._statistics_2C)
-        for tile in self._plan(Method.BLOCK_SUM):
-            parts = (_read(features_1CHW, tile), _read(second_1CHW, tile))
-            sum_1CHW = self._network.stage(Method.BLOCK_SUM, *parts, *vectors, block=block)
-            # The last tiles begin within those before them, where the block must not be added twice.
-            _keep(features_1CHW, tile, sum_1CHW)
-        return channels
-
-    def _convolve(self, method: Method, block: int, features_1CHW: Held, *vectors: Values) -> Held:
-        result_1CHW = np.empty_like(features_1CHW)
-        for tile in self._plan(method):
-            part_1CHW = self._network.stage(method, _read(features_1CHW, tile), *vectors, block=block)
-            _keep(result_1CHW, tile, part_1CHW)
-        return result_1CHW
-
-    def _measure(self, features_1CHW: Held, first: int) -> int:
-        """Takes means and variances of channels into the statistics. One at a time: none is copied whole."""
-        for channel, held_HW in enumerate(torch.from_numpy(features_1CHW[0]), start=first):
-            values_HW = held_HW.float().numpy()
-            self._statistics_2C[:, channel] = values_HW.mean(), values_HW.var()
-        return first + len(features_1CHW[0])
-
-    def _plan(self, method: Method, px_per_place: int = 1) -> list[Tile]:
-        """Tiles of the reduced photo, which overlap by as much as a stage sees."""
-        sees = self._network.reach(method) if method in STAGES_WITH_REACH else 0
-        overlap = -(-(sees or 0) // px_per_place)
-        height, width = (-(-side // REDUCTION) for side in self._photo_HWC.shape[:2])
-        return plan_even_tiles(height, width, self._side, overlap)
-
-    def _of_photo(self, tile: Tile) -> Tile:
-        height, width, _ = self._photo_HWC.shape
-        return tile.enlarged(REDUCTION, height, width)
-
-    def _survey_down(self, tile: Tile) -> Values:
-        on_photo = self._of_photo(tile)
-        pixels_1HWC = self._photo_HWC[on_photo.read][None]
-        return self._network.stage(Method.SURVEY_DOWN, pixels_1HWC, _mask(on_photo), self._norm_1P, self._statistics_2C)
-
-    def _survey_up(self, tile: Tile, features_1CHW: Held) -> Values:
-        part_1CHW = _read(features_1CHW, tile)
-        return self._network.stage(Method.SURVEY_UP, part_1CHW, _mask(tile), self._norm_1P, self._statistics_2C)
-
-    @staticmethod
-    def _pool(moments: Sequence[Values], counts: Sequence[Sequence[int]]) -> Values:
-        """Means (2, C) over the whole photo of what was surveyed in its tiles.
-
-        `counts`: how many values each tile has, layer by layer, of which each has twice the channels of the one before;
-        or one number, of which that of all layers is a fixed multiple.
-        """
-        counts_TL = np.array(counts, np.float64)
-        channels_L = 2 ** np.arange(counts_TL.shape[1])
-        moments_T2C = np.stack(moments)
-        weights_TC = np.repeat(counts_TL, channels_L * (moments_T2C.shape[2] // channels_L.sum()), axis=1)
-        weights_T1C = (weights_TC / weights_TC.sum(axis=0))[:, None]
-        pooled_2C: Values = (moments_T2C * weights_T1C).sum(axis=0)
-        return pooled_2C
-
-    def _correct(self, moments_2C: Values, first: int) -> None:
-        """Takes means of the deviation from the means assumed so far, and of its square, into the statistics."""
-        channels = slice(first, first + moments_2C.shape[1])
-        self._statistics_2C[1, channels] = np.maximum(moments_2C[1] - moments_2C[0] ** 2, 0)
-        self._statistics_2C[0, channels] += moments_2C[0]
+            first_1CHW = self._measured(Method.BLOCK_FIRST, features_1CHW, block)
+            second_1CHW = self._measured(Method.BLOCK_SECOND, first_1CHW, block)
+            self._change(Method.BLOCK_SUM, features_1CHW, second_1CHW, block=block)
+            del first_1CHW, second_1CHW
+        enlarged_1CHW = self._measured(Method.UP_FIRST, features_1CHW)
+        del features_1CHW
+        self._survey(Method.UP_SURVEY, enlarged_1CHW)
+        return self._finish(enlarged_1CHW)
 
     def _down(self) -> Held:
-        tiles = self._plan(Method.DOWN_HELD, REDUCTION)
-        features_1CHW: Held = np.empty((1, 0, 0, 0), HELD)
-        for tile in tiles:
-            pixels_1HWC = self._photo_HWC[self._of_photo(tile).read][None]
-            part_1CHW = self._network.stage(Method.DOWN_HELD, pixels_1HWC, self._norm_1P, self._statistics_2C)
-            if not features_1CHW.size:
-                height, width = tiles[-1].rows.stop, tiles[-1].columns.stop
-                features_1CHW = np.empty((1, part_1CHW.shape[1], height, width), HELD)
-            _keep(features_1CHW, tile, part_1CHW)
+        """The features that go into the first block."""
+        self._survey(Method.DOWN_SURVEY, self._photo_HWC)
+        features_1CHW = self._measured(Method.DOWN_THIRD, self._measured(Method.DOWN_SECOND, self._photo_HWC))
+        self._change(Method.DOWN_END, features_1CHW)
         return features_1CHW
 
-    def _up(self, features_1CHW: Held) -> Pixels:
+    def _measured(self, method: Method, before: Pixels | Held, block: int = 0) -> Held:
+        """What a stage makes of all that the one before it made. Its statistics are taken."""
+        scale = SCALES[method]
+        size = [-(-side * scale.result // scale.input) for side in _size(before)]
+        result_1CHW: Held = np.empty(0, HELD)
+        for tile, on_input in self._plan(method, before):
+            part_1CHW = self._network.stage(method, _read(before, on_input), *self._vectors(method), block=block)
+            if not result_1CHW.size:
+                result_1CHW = np.empty((1, part_1CHW.shape[1], *size), HELD)
+            _keep(result_1CHW, tile.enlarged(scale.result, *size), part_1CHW)
+        # Each stage would keep what it needed for its next tile, though none is to come.
+        self._network.free_memory()
+        self._take(_measure(result_1CHW))
+        return result_1CHW
+
+    def _change(self, method: Method, features_1CHW: Held, *others: Held, block: int = 0) -> None:
+        """Puts a stage's result in the place of its input. It is as large, and no value depends on its neighbours."""
+        for tile, _ in self._plan(method, features_1CHW):
+            parts = [_read_features(held_1CHW, tile) for held_1CHW in (features_1CHW, *others)]
+            # The last tiles begin within those before them, where nothing must be changed twice.
+            _keep(features_1CHW, tile, self._network.stage(method, *parts, *self._vectors(method), block=block))
+        self._network.free_memory()
+
+    def _survey(self, method: Method, before: Pixels | Held) -> None:
+        """Takes the statistics of a layer that is too large to be kept."""
+        tiles = [on_input for _, on_input in self._plan(method, before)]
+        moments = [
+            self._network.stage(method, _read(before, tile), _mask(tile), *self._vectors(method)) for tile in tiles
+        ]
+        self._network.free_memory()
+        self._take(_pool(moments, [tile.kept_px for tile in tiles]))
+
+    def _finish(self, enlarged_1CHW: Held) -> Pixels:
         painted_HWC = np.empty_like(self._photo_HWC)
-        for tile in self._plan(Method.UP_HELD):
-            on_photo = self._of_photo(tile)
-            (part_HWC,) = self._network.finish(
-                _read(features_1CHW, tile), self._photo_HWC[on_photo.read][None], self._norm_1P, self._statistics_2C
-            )
+        for tile, on_input in self._plan(Method.UP_END, enlarged_1CHW):
+            on_photo = tile.enlarged(REDUCTION, *_size(painted_HWC))
+            pixels_1HWC = self._photo_HWC[on_photo.read][None]
+            features_1CHW = _read_features(enlarged_1CHW, on_input)
+            (part_HWC,) = self._network.finish(features_1CHW, pixels_1HWC, self._norm_1P, self._statistics_2C)
             painted_HWC[on_photo.kept] = part_HWC[on_photo.inner]
+        self._network.free_memory()
         return painted_HWC
 
+    def _take(self, statistics_2C: Values) -> None:
+        """Notes the next layer's means and variances."""
+        channels = slice(self._known, self._known + statistics_2C.shape[1])
+        self._statistics_2C[:, channels] = statistics_2C
+        self._known = channels.stop
 
-def _kept_by_first_layers(on_photo: Tile) -> list[int]:
-    """Values of a channel that are kept of a tile behind each of the first layers: later ones halve a side, rounded up.
+    def _vectors(self, method: Method) -> tuple[Values, ...]:
+        return () if method in WITHOUT_VECTORS else (self._norm_1P, self._statistics_2C)
 
-    In tiles at the lower and right edge that is not in proportion.
-    """
-    height, width = on_photo.kept_shape
-    strides = [2**layer for layer in range(SURVEYS_DOWN)]
-    return [-(-height // stride) * -(-width // stride) for stride in strides]
+    def _plan(self, method: Method, before: Pixels | Held) -> Iterator[tuple[Tile, Tile]]:
+        """Tiles of the places, which overlap by as much as the stage sees, and the same tiles of its input."""
+        scale = SCALES[method].input
+        sees = 0 if method in CHANGES else self._network.reach(SURVEYS.get(method, method))
+        height, width = (-(-side // scale) for side in _size(before))
+        for tile in plan_even_tiles(height, width, self._side, -(-(sees or 0) // scale)):
+            yield tile, tile.enlarged(scale, *_size(before))
 
 
-def _read(held_1CHW: Held, tile: Tile) -> Values:
-    """What a stage reads for a tile. By torch: NumPy converts float16 one value at a time."""
+def _size(picture: Pixels | Held) -> tuple[int, int]:
+    """Height and width of a photo (H, W, 3) or of features (1, C, H, W)."""
+    height, width = picture.shape[:2] if picture.dtype == np.uint8 else picture.shape[2:]
+    return height, width
+
+
+def _read(picture: Pixels | Held, tile: Tile) -> Pixels | Values:
+    """What a stage reads of a tile: pixels (1, H, W, 3), or features as float32."""
+    if picture.dtype == np.uint8:
+        return cast(Pixels, picture)[tile.read][None]
+    return _read_features(cast(Held, picture), tile)
+
+
+def _read_features(held_1CHW: Held, tile: Tile) -> Values:
+    # By torch: NumPy converts float16 one value at a time.
     values_1CHW: Values = torch.from_numpy(held_1CHW)[..., *tile.read].float().contiguous().numpy()
     return values_1CHW
 
@@ -202,3 +192,19 @@ def _mask(tile: Tile) -> Values:
     mask_11HW = np.zeros((1, 1, *tile.shape), np.float32)
     mask_11HW[..., *tile.inner] = 1
     return mask_11HW
+
+
+def _measure(features_1CHW: Held) -> Values:
+    """Means and variances (2, C). One channel at a time: none is copied whole."""
+    channels = map(torch.Tensor.float, torch.from_numpy(features_1CHW[0]))
+    statistics = [torch.stack([values_HW.mean(), values_HW.var(correction=0)]) for values_HW in channels]
+    statistics_2C: Values = torch.stack(statistics, dim=1).numpy()
+    return statistics_2C
+
+
+def _pool(moments: Sequence[Values], counts: Sequence[int]) -> Values:
+    """Means and variances (2, C) over all tiles, from those of each tile and how many values it has."""
+    moments_T2C, weights_T1 = np.stack(moments).astype(np.float64), np.array(counts, np.float64)[:, None] / sum(counts)
+    mean_C = (weights_T1 * moments_T2C[:, 0]).sum(axis=0)
+    var_C = (weights_T1 * (moments_T2C[:, 1] + (moments_T2C[:, 0] - mean_C) ** 2)).sum(axis=0)
+    return np.stack([mean_C, var_C]).astype(np.float32)

@@ -34,10 +34,10 @@ class Exact:
 
     def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> npt.NDArray[Any]:
         self.photos += 1
-        return inputs[1].copy() if method is Method.UP_HELD else inputs[0] + 1
+        return inputs[1].copy() if method is Method.UP_END else inputs[0] + 1
 
     def reach(self, method: Method) -> int | None:
-        return {Method.UP_HELD: 2}.get(method)
+        return {Method.UP_END: 2}.get(method)
 
     def in_float32(self) -> "Exact | None":
         return None
@@ -60,7 +60,7 @@ class Half(Exact):
         return lose(super().enlarge(pixels_BHWC))
 
     def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> npt.NDArray[Any]:
-        if method is Method.UP_HELD:
+        if method is Method.UP_END:
             return lose(super().stage(method, *inputs))
         features = super().stage(method, *inputs).astype(np.float16)
         features[features == BROKEN + 1] = np.inf
@@ -143,5 +143,5 @@ def test_features_that_overflow_are_computed_again() -> None:
 def test_it_tells_what_the_network_tells() -> None:
     network = CarefulNetwork(Half(), Reports().add)
     assert network.blocks == 1
-    assert network.reach(Method.UP_HELD) == 2
+    assert network.reach(Method.UP_END) == 2
     assert network.reach(Method.FORWARD) is None

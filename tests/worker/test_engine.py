@@ -9,13 +9,13 @@ import pytest
 
 from models.card import ModelCard, Task
 from tests.pictures import draw_photo
+from tests.worker.stages import px_of_photo
 from worker.arrays import Norms, Pixels
 from worker.catalog import Catalog, LoadedTrunk, LoadedUpscaler, ZooLoader
 from worker.contract import ErrorCode
 from worker.engine import LEAST_TILE_PX, Engine, EngineTask, EnlargeTask, PaintTask, Reason
 from worker.enlarging import UPSCALE_TILE
 from worker.errors import JobError
-from worker.large_pictures import REDUCTION
 from worker.limits import SIDE
 from worker.runtimes import Network, Values
 from worker.runtimes.methods import Method
@@ -72,8 +72,7 @@ class Faulty:
 
     def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> npt.NDArray[Any]:
         first = inputs[0]
-        is_photo = first.dtype == np.uint8
-        self._take(first, first[..., 0].size if is_photo else first[0, 0].size * REDUCTION**2)
+        self._take(first, px_of_photo(method, first))
         return self._network.stage(method, *inputs, block=block)
 
     def reach(self, method: Method) -> int | None:

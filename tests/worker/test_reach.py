@@ -82,12 +82,14 @@ def see_farthest(archive: Archive, factor: int) -> int:
 @pytest.mark.parametrize(
     ("method", "reach"),
     [
-        # Px of the photo around the first of the four that a place stands for: 9x9, and 1 + 2 of the strided ones.
-        (Method.DOWN_HELD, 7),
+        # Px of the photo around the first of the two that a value stands for: 9x9, and 1 of the strided one.
+        (Method.DOWN_SECOND, 5),
+        (Method.DOWN_THIRD, 1),
         (Method.BLOCK_FIRST, 1),
         (Method.BLOCK_SECOND, 1),
-        # Places: 3x3 at twice their resolution, 3x3 and 9x9 at four times.
-        (Method.UP_HELD, 2),
+        (Method.UP_FIRST, 1),
+        # 3x3 and 9x9 at twice the resolution.
+        (Method.UP_END, 3),
     ],
 )
 def test_stages_see_as_far_as_their_convolutions(trunk: Archive, method: Method, reach: int) -> None:
@@ -107,5 +109,5 @@ def test_a_stage_that_is_not_there_has_no_reach(tmp_path: Path) -> None:
     example = (torch.rand(1, 3, 48, 64), network.neutral_norm()[None])
     export_archive(network, trunk_card(network, "old", {}), {"forward": example}, tmp_path / "old.pt")
     archive = read_archive(tmp_path / "old.pt")
-    assert measure_reach(archive, Method.UP_HELD) is None
+    assert measure_reach(archive, Method.UP_END) is None
     assert measure_reach(archive, Method.BLOCK_FIRST) is None

@@ -6,6 +6,7 @@ import pytest
 from tests.pictures import draw_photo
 from worker.archive import read_archive, read_style
 from worker.arrays import Pixels
+from worker.large_pictures import WITHOUT_VECTORS
 from worker.runtimes import Runtime, Values
 from worker.runtimes.methods import Method
 from worker.runtimes.openvino import OpenVinoRuntime
@@ -65,7 +66,7 @@ def test_networks_tell_what_they_can(small_zoo: Path, runtime: Runtime) -> None:
     trunk, upscaler = (runtime.load(read_archive(small_zoo / name)) for name in ("trunk-w4.pt", "x2.pt"))
     assert (trunk.blocks, upscaler.blocks) == (1, 0)
     assert upscaler.reach(Method.FORWARD) == 3
-    assert upscaler.reach(Method.UP_HELD) is None
+    assert upscaler.reach(Method.UP_END) is None
     assert trunk.in_float32() is None
 
 
@@ -76,7 +77,7 @@ def test_openvino_computes_the_stages_that_pytorch_computes(small_zoo: Path, met
     expected = TorchScriptRuntime("cpu").load(archive).stage(method, *inputs)
     computed = OpenVinoRuntime("float32").load(archive).stage(method, *inputs)
     assert computed.dtype == expected.dtype
-    tolerance = 1 if method is Method.UP_HELD else 1e-4 * np.abs(expected).max()
+    tolerance = 1 if method is Method.UP_END else 1e-4 * np.abs(expected).max()
     assert np.abs(computed.astype(np.float64) - expected).max() <= tolerance
 
 
@@ -86,19 +87,23 @@ def stage_inputs(method: Method, norm_size: int, channels: int) -> list[Pixels |
     features_1CHW = random.standard_normal((1, channels, 10, 13), np.float32)
     norm_1P = random.uniform(0.5, 1.5, (1, norm_size)).astype(np.float32)
     statistics_2C = random.uniform(0.5, 1.5, (2, norm_size // 2)).astype(np.float32)
-    mask_11HW, small_mask_11HW = np.ones((1, 1, 37, 50), np.float32), np.ones((1, 1, 10, 13), np.float32)
+    half_1CHW = random.standard_normal((1, channels // 2, 20, 26), np.float32)
+    mask_11HW, half_mask_11HW = np.ones((1, 1, 37, 50), np.float32), np.ones((1, 1, 20, 26), np.float32)
     mask_11HW[..., :8, :] = 0
-    small_mask_11HW[..., 9:] = 0
+    half_mask_11HW[..., 18:] = 0
     inputs: dict[Method, list[Pixels | Values]] = {
-        Method.SURVEY_DOWN: [photo_1HWC, mask_11HW],
-        Method.DOWN_HELD: [photo_1HWC],
+        Method.DOWN_SURVEY: [photo_1HWC, mask_11HW],
+        Method.DOWN_SECOND: [photo_1HWC],
+        Method.DOWN_THIRD: [half_1CHW],
+        Method.DOWN_END: [features_1CHW],
         Method.BLOCK_FIRST: [features_1CHW],
         Method.BLOCK_SECOND: [features_1CHW],
         Method.BLOCK_SUM: [features_1CHW, features_1CHW[:, ::-1].copy()],
-        Method.SURVEY_UP: [features_1CHW, small_mask_11HW],
-        Method.UP_HELD: [features_1CHW, photo_1HWC],
+        Method.UP_FIRST: [features_1CHW],
+        Method.UP_SURVEY: [half_1CHW, half_mask_11HW],
+        Method.UP_END: [half_1CHW, photo_1HWC],
     }
-    return inputs[method] if method is Method.BLOCK_FIRST else [*inputs[method], norm_1P, statistics_2C]
+    return inputs[method] if method in WITHOUT_VECTORS else [*inputs[method], norm_1P, statistics_2C]
 
 
 @pytest.mark.parametrize("runtime", [TorchScriptRuntime("cpu"), OpenVinoRuntime("float32")], ids=lambda r: r.name)

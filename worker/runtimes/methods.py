@@ -7,13 +7,16 @@ class Method(StrEnum):
     """A method of an archive: see `StyleTrunk`. The first is all that upscalers have, and trunks of old."""
 
     FORWARD = "forward"
-    SURVEY_DOWN = "survey_down"
-    DOWN_HELD = "down_held"
+    DOWN_SURVEY = "down_survey"
+    DOWN_SECOND = "down_second"
+    DOWN_THIRD = "down_third"
+    DOWN_END = "down_end"
     BLOCK_FIRST = "block_first"
     BLOCK_SECOND = "block_second"
     BLOCK_SUM = "block_sum"
-    SURVEY_UP = "survey_up"
-    UP_HELD = "up_held"
+    UP_FIRST = "up_first"
+    UP_SURVEY = "up_survey"
+    UP_END = "up_end"
 
     @property
     def is_exact(self) -> bool:
@@ -21,7 +24,14 @@ class Method(StrEnum):
 
         Errors before the blocks would be amplified, those of statistics count for all tiles, and a sum costs nothing.
         """
-        return self in (Method.SURVEY_DOWN, Method.DOWN_HELD, Method.BLOCK_SUM, Method.SURVEY_UP)
+        return self in (
+            Method.DOWN_SURVEY,
+            Method.DOWN_SECOND,
+            Method.DOWN_THIRD,
+            Method.DOWN_END,
+            Method.BLOCK_SUM,
+            Method.UP_SURVEY,
+        )
 
     def name_in_archive(self, block: int) -> str:
         """The method's name; each residual block has its own."""

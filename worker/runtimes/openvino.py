@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Iterable
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from models.card import ModelCard, Task
 from worker.archive import Archive
 from worker.arrays import Norms, Pixels
+from worker.device_memory import trim_heap
 from worker.runtimes import Values
 from worker.runtimes.methods import Method
 from worker.runtimes.pixel_modules import count_blocks, to_pixel_module
@@ -27,6 +29,10 @@ KEEP_MEMORY_BELOW = 3 * 2_000_000
 """Values of an input up to which its memory is kept for the next. A large photo takes 0.2 GB a megapixel."""
 
 
+Stage = tuple[Method, int]
+"""A method, and of which residual block."""
+
+
 class OpenVinoNetwork:
     """An archive compiled for the CPU, for pictures of any size."""
 
@@ -35,6 +41,8 @@ class OpenVinoNetwork:
         self._archive = archive
         self._one_at_a_time = threading.Lock()
         self._compiled = {(Method.FORWARD, 0): runtime.compile(archive, Method.FORWARD, 0)}
+        self._requests: dict[Stage, ov.InferRequest] = {}
+        """Each holds its last result."""
         self.reach = cache(partial(measure_reach, archive))
 
     def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> Pixels:
@@ -49,12 +57,11 @@ class OpenVinoNetwork:
         """See `Network.stage`."""
         writable = [np.require(value, requirements=("C", "W")) for value in inputs]
         with self._one_at_a_time:
-            if (method, block) not in self._compiled:
-                self._compiled[method, block] = self._runtime.compile(self._archive, method, block)
-            compiled = self._compiled[method, block]
-            outputs: npt.NDArray[Any] = compiled(writable, share_inputs=True)[0]
+            if (method, block) not in self._requests:
+                self._requests[method, block] = self._compile(method, block).create_infer_request()
+            outputs: npt.NDArray[Any] = self._requests[method, block].infer(writable, share_inputs=True)[0]
             if inputs[0].size > KEEP_MEMORY_BELOW:
-                compiled.release_memory()
+                self._free([(method, block)])
         return outputs
 
     @cached_property
@@ -69,8 +76,18 @@ class OpenVinoNetwork:
     def free_memory(self) -> None:
         """See `Network.free_memory`."""
         with self._one_at_a_time:
-            for compiled in self._compiled.values():
-                compiled.release_memory()
+            self._free([*self._requests])
+
+    def _compile(self, method: Method, block: int) -> ov.CompiledModel:
+        if (method, block) not in self._compiled:
+            self._compiled[method, block] = self._runtime.compile(self._archive, method, block)
+        return self._compiled[method, block]
+
+    def _free(self, stages: Iterable[Stage]) -> None:
+        for stage in stages:
+            del self._requests[stage]
+            self._compiled[stage].release_memory()
+        trim_heap()
 
     @cached_property
     def _in_float32(self) -> "OpenVinoNetwork | None":
@@ -108,7 +125,7 @@ class OpenVinoRuntime:
             return self._core.compile_model(model, "CPU", self._config(ov.Type.f32))
         if archive.card.task is Task.STYLE_TRUNK:
             join_norms(model)
-            if method in (Method.FORWARD, Method.BLOCK_SECOND):
+            if method in (Method.FORWARD, Method.BLOCK_SECOND, Method.UP_END):
                 model = keep_first_layer(self._core, model)
         return self._core.compile_model(model, "CPU", self._config(ov.Type.bf16))
 
@@ -126,14 +143,18 @@ def _inputs(card: ModelCard, method: Method) -> list[tuple[ov.PartialShape, ov.T
     norm = (ov.PartialShape([-1, card.norm_size]), ov.Type.f32)
     mask = (ov.PartialShape([1, 1, -1, -1]), ov.Type.f32)
     statistics = (ov.PartialShape([2, card.norm_size // 2]), ov.Type.f32)
+    half = (ov.PartialShape([1, 2 * card.width, -1, -1]), ov.Type.f32)
     features = (ov.PartialShape([1, 4 * card.width, -1, -1]), ov.Type.f32)
     return {
         Method.FORWARD: [pixels, norm],
-        Method.SURVEY_DOWN: [pixels, mask, norm, statistics],
-        Method.DOWN_HELD: [pixels, norm, statistics],
+        Method.DOWN_SURVEY: [pixels, mask],
+        Method.DOWN_SECOND: [pixels, norm, statistics],
+        Method.DOWN_THIRD: [half, norm, statistics],
+        Method.DOWN_END: [features, norm, statistics],
         Method.BLOCK_FIRST: [features],
         Method.BLOCK_SECOND: [features, norm, statistics],
         Method.BLOCK_SUM: [features, features, norm, statistics],
-        Method.SURVEY_UP: [features, mask, norm, statistics],
-        Method.UP_HELD: [features, pixels, norm, statistics],
+        Method.UP_FIRST: [features],
+        Method.UP_SURVEY: [half, mask, norm, statistics],
+        Method.UP_END: [half, pixels, norm, statistics],
     }[method]

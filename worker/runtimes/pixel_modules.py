@@ -65,9 +65,9 @@ class _Stages(nn.Module):
         self.identity = uuid.uuid4().hex
 
     @torch.jit.export
-    def content(self, pixels_BHWC: Tensor, norm_BP: Tensor) -> Tensor:
-        """See `to_content`."""
-        return to_content(pixels_BHWC, norm_BP.dtype)
+    def content(self, pixels_BHWC: Tensor, like: Tensor) -> Tensor:
+        """See `to_content`: in the precision of another input."""
+        return to_content(pixels_BHWC, like.dtype)
 
     @torch.jit.export
     def finish(self, painted_BCHW: Tensor) -> Tensor:
@@ -78,14 +78,16 @@ class _Stages(nn.Module):
 
 
 _STAGES: Mapping[Method, str] = {
-    Method.SURVEY_DOWN: "def forward(self, x, mask, norm, s): "
-    "return self.network.{}(self.content(x, norm), mask, norm, s)",
-    Method.DOWN_HELD: "def forward(self, x, norm, s): return self.network.{}(self.content(x, norm), norm, s)",
+    Method.DOWN_SURVEY: "def forward(self, x, mask): return self.network.{}(self.content(x, mask), mask)",
+    Method.DOWN_SECOND: "def forward(self, x, norm, s): return self.network.{}(self.content(x, norm), norm, s)",
+    Method.DOWN_THIRD: "def forward(self, x, norm, s): return self.network.{}(x, norm, s)",
+    Method.DOWN_END: "def forward(self, x, norm, s): return self.network.{}(x, norm, s)",
     Method.BLOCK_FIRST: "def forward(self, x): return self.network.{}(x)",
     Method.BLOCK_SECOND: "def forward(self, x, norm, s): return self.network.{}(x, norm, s)",
     Method.BLOCK_SUM: "def forward(self, x, second, norm, s): return self.network.{}(x, second, norm, s)",
-    Method.SURVEY_UP: "def forward(self, x, mask, norm, s): return self.network.{}(x, mask, norm, s)",
-    Method.UP_HELD: "def forward(self, x, photo, norm, s): "
+    Method.UP_FIRST: "def forward(self, x): return self.network.{}(x)",
+    Method.UP_SURVEY: "def forward(self, x, mask, norm, s): return self.network.{}(x, mask, norm, s)",
+    Method.UP_END: "def forward(self, x, photo, norm, s): "
     "return self.finish(self.network.{}(x, photo.permute(0, 3, 1, 2), norm, s))",
 }
 """TorchScript around a stage. As source, because the names of the blocks' methods are numbered."""

@@ -29,7 +29,7 @@ def measure_reach(archive: Archive, method: Method) -> int | None:
 
 def _reach_within(archive: Archive, method: Method, side: int) -> int | None:
     generator = torch.Generator().manual_seed(0)
-    channels = 3 if method in (Method.FORWARD, Method.DOWN_HELD) else 4 * archive.card.width
+    channels = _channels(method, archive.card.width)
     input_1CHW = torch.rand(1, channels, side, side, generator=generator).requires_grad_()
     result_1CHW = _run(archive, method, input_1CHW, generator)
     start, stop = (side - _CENTER) // 2, (side + _CENTER) // 2
@@ -44,16 +44,23 @@ def _reach_within(archive: Archive, method: Method, side: int) -> int | None:
     return None if first == 0 or last == side - 1 else max(start - first, last - (stop - 1))
 
 
+def _channels(method: Method, width: int) -> int:
+    """Of a method's first input."""
+    if method in (Method.FORWARD, Method.DOWN_SECOND):
+        return 3
+    return 2 * width if method in (Method.DOWN_THIRD, Method.UP_END) else 4 * width
+
+
 def _run(archive: Archive, method: Method, input_1CHW: Tensor, generator: torch.Generator) -> Tensor:
     run = getattr(archive.module, method.name_in_archive(0))
-    if archive.card.task is not Task.STYLE_TRUNK or method is Method.BLOCK_FIRST:
+    if archive.card.task is not Task.STYLE_TRUNK or method in (Method.BLOCK_FIRST, Method.UP_FIRST):
         return run(input_1CHW)  # type: ignore[no-any-return]
     # Small numbers, lest the sigmoid be flat; positive shifts, lest the ReLUs be closed.
     norm_1P = 0.1 * torch.rand(1, archive.card.norm_size or 0, generator=generator) + 0.05
     if method is Method.FORWARD:
         return run(input_1CHW, norm_1P)  # type: ignore[no-any-return]
     statistics_2C = torch.rand(2, norm_1P.shape[1] // 2, generator=generator) + 0.5
-    if method is not Method.UP_HELD:
+    if method is not Method.UP_END:
         return run(input_1CHW, norm_1P, statistics_2C)  # type: ignore[no-any-return]
-    photo_1CHW = torch.zeros(1, 3, 4 * input_1CHW.shape[2], 4 * input_1CHW.shape[3])
+    photo_1CHW = torch.zeros(1, 3, 2 * input_1CHW.shape[2], 2 * input_1CHW.shape[3])
     return run(input_1CHW, photo_1CHW, norm_1P, statistics_2C)  # type: ignore[no-any-return]
