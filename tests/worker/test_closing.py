@@ -8,6 +8,7 @@ from redis import Redis
 from rq import SimpleWorker
 from rq.executions import Execution, prepare_execution
 from rq.job import Job as RqJob
+from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 from rq.worker import WorkerStatus
@@ -15,10 +16,12 @@ from rq.worker import WorkerStatus
 from tests.worker.running import Client
 from worker.answers import Answer
 from worker.closing import Closing, JobCloser, read_job
-from worker.contract import JobResult, JobStatus, Lane, input_key, output_key
+from worker.contract import ErrorCode, JobResult, JobStatus, Lane, input_key, output_key
+from worker.errors import JobError
 from worker.lanes import LEASE_S, Lanes
 
 ANSWER = Answer(JobResult(status=JobStatus.FINISHED, width=16, height=16), b"picture")
+FAILURE = Answer.failed(JobError(ErrorCode.BROKEN_PICTURE, "The picture is cut off."))
 
 
 class Closer:
@@ -75,13 +78,14 @@ def snapshot(connection: Any, execution: Execution) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("lane", Lane)
-def test_redis_holds_what_rqs_own_methods_write(client: Client, connection: Redis, lane: Lane) -> None:
+@pytest.mark.parametrize("answer", [ANSWER, FAILURE], ids=["finished", "failed"])
+def test_redis_holds_what_rqs_own_methods_write(client: Client, connection: Redis, lane: Lane, answer: Answer) -> None:
     ours = Closer(connection)
     submit_known(client, lane)
     (taken,) = ours.lanes.take(1)
     started = snapshot(connection, taken.execution)
-    ours.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=True)
-    finished = snapshot(connection, taken.execution)
+    ours.closer.close([Closing(taken, read_job(taken.data), answer)], idle=True)
+    closed = snapshot(connection, taken.execution)
     connection.flushdb()
 
     job_id = submit_known(client, lane)
@@ -95,17 +99,28 @@ def test_redis_holds_what_rqs_own_methods_write(client: Client, connection: Redi
         pipe.execute()
     assert snapshot(connection, execution) == started
 
+    close_by_rq(ours.worker, job, execution, answer)
+    assert snapshot(connection, execution) == closed
+
+
+def close_by_rq(worker: SimpleWorker, job: RqJob, execution: Execution, answer: Answer) -> None:
     job.ended_at = now()
-    with connection.pipeline() as pipe:
-        ttl = job.get_result_ttl(500)
-        job._handle_success(
-            ttl, pipe, worker_name="worker", execution_id=execution.id, execution_started_at=execution.created_at,
-            execution_ended_at=job.ended_at,
-        )  # fmt: skip
-        job.cleanup(ttl, pipeline=pipe, remove_from_queue=False)
-        ours.worker.cleanup_execution(job, pipeline=pipe, execution=execution)
+    told: dict[str, Any] = {
+        "worker_name": "worker",
+        "execution_id": execution.id,
+        "execution_started_at": execution.created_at,
+        "execution_ended_at": job.ended_at,
+    }
+    with job.connection.pipeline() as pipe:
+        if answer is ANSWER:
+            ttl = job.get_result_ttl(500)
+            job._handle_success(ttl, pipe, **told)
+            job.cleanup(ttl, pipeline=pipe, remove_from_queue=False)
+        else:
+            job.set_status(RqStatus.FAILED, pipeline=pipe)
+            job._handle_failure(f"{answer.result.error}: {answer.result.detail}", pipe, **told)
+        worker.cleanup_execution(job, pipeline=pipe, execution=execution)
         pipe.execute()
-    assert snapshot(connection, execution) == finished
 
 
 def test_a_worker_is_told_by_rq_what_it_has_done(client: Client, connection: Redis) -> None:
@@ -117,6 +132,38 @@ def test_a_worker_is_told_by_rq_what_it_has_done(client: Client, connection: Red
     assert ours.worker.successful_job_count == 2
     assert ours.worker.get_state() == WorkerStatus.IDLE
     assert ours.worker.total_working_time > 0
+
+
+def test_failures_are_counted_apart(client: Client, connection: Redis) -> None:
+    ours = Closer(connection)
+    client.stylize(b"photo")
+    client.stylize(b"no photo")
+    good, bad = ours.lanes.take(2)
+    closings = [Closing(good, read_job(good.data), ANSWER), Closing(bad, read_job(bad.data), FAILURE)]
+    assert ours.closer.close(closings, idle=True) == 2
+    ours.worker.refresh()  # type: ignore[no-untyped-call]
+    assert (ours.worker.successful_job_count, ours.worker.failed_job_count) == (1, 1)
+    assert connection.hkeys(output_key(bad.id)) == [b"result"]
+
+
+def test_a_job_that_cannot_be_read_fails_for_rq_and_is_answered_to_nobody(client: Client, connection: Redis) -> None:
+    ours = Closer(connection)
+    job_id = client.stylize(b"photo")
+    (taken,) = ours.lanes.take(1)
+    assert ours.closer.close([Closing(taken, None, FAILURE)], idle=True) == 1
+    assert client.queue.failed_job_registry.get_job_ids() == [job_id]
+    assert not connection.exists(output_key(job_id))
+
+
+@pytest.mark.parametrize("answer", [ANSWER, FAILURE], ids=["finished", "failed"])
+def test_a_job_closed_once_more_stays_as_it_is(client: Client, connection: Redis, answer: Answer) -> None:
+    ours = Closer(connection)
+    job_id = client.stylize(b"photo")
+    (taken,) = ours.lanes.take(1)
+    closing = Closing(taken, read_job(taken.data), answer)
+    # Redis did as it was told, and its answer was lost.
+    assert [ours.closer.close([closing], idle=True) for _ in range(2)] == [1, 0]
+    assert len(client.queue.fetch_job(job_id).results()) == 1  # type: ignore[union-attr]
 
 
 def test_an_answer_that_comes_too_late_is_not_given(client: Client, connection: Redis) -> None:
