@@ -4,7 +4,7 @@ import argparse
 import subprocess
 import sys
 
-BENCHMARKS = ("engine", "overhead", "pool", "service", "scaling", "large", "fleet", "chaos", "soak")
+BENCHMARKS = ("engine", "overhead", "pool", "service", "split", "scaling", "large", "fleet", "chaos", "soak")
 
 
 def main() -> int:

@@ -28,8 +28,6 @@ from worker.settings import SHIPPED_ZOO
 
 STYLES = ("candy", "mosaic", "udnie", "wave")
 PHOTOS = 8
-PATIENCE_S = 240.0
-"""Seconds after the last kill in which everything must be answered."""
 TIDY_S = 20.0
 """Seconds after the last answer in which the registries must be empty."""
 NEAR = 4.0
@@ -66,11 +64,11 @@ class Chaos:
         self._workers = [self._start() for _ in range(workers)]
         wait_for_workers(redis_url, self._workers)
 
-    def run(self, ids: Sequence[str], events: PubSub, seconds: float, every_s: float) -> Story:
-        """Kills one every so often for so long; returns when every job was announced, or patience ends."""
+    def run(self, ids: Sequence[str], events: PubSub, seconds: float, every_s: float, patience_s: float) -> Story:
+        """Kills one every so often for so long; returns when every job was announced, or patience ends after that."""
         story, started = Story(), time.monotonic()
         kill_at = started + every_s
-        while (now := time.monotonic()) < started + seconds + PATIENCE_S:
+        while (now := time.monotonic()) < started + seconds + patience_s:
             is_over = now >= started + seconds
             if is_over and len(story.announced) == len(ids):
                 break
@@ -102,6 +100,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4, help="processes in the pool (4)")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long workers are killed (60)")
     parser.add_argument("--every", type=float, default=2.0, help="seconds between two kills (2)")
+    parser.add_argument(
+        "--patience", type=float, default=600, help="seconds after the last kill in which all must be answered (600)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="which workers are killed (0)")
     chosen = parser.parse_args()
     if chosen.quick:
@@ -115,7 +116,7 @@ def main() -> int:
         events.subscribe(jobs.channel)
         asked = [commissions[index % len(commissions)] for index in range(chosen.jobs)]
         ids = jobs.enqueue([commission.wish for commission in asked])
-        story = chaos.run(ids, events, chosen.seconds, chosen.every)
+        story = chaos.run(ids, events, chosen.seconds, chosen.every, chosen.patience)
         faults = _faults(jobs, dict(zip(ids, asked, strict=True)), commissions, story)
         _tell(report, story, faults, _leftovers(jobs))
     return 0 if report.finish() else 1

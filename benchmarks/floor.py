@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.rounds import time_in_turn
-from models.style_net import StyleTrunk
+from models.style_net import ConvNorm, EnlargingConvNorm, StyleTrunk
 
 MATMUL = {"cpu": 2048, "cuda": 8192}
 COPY_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
@@ -46,18 +46,27 @@ def count_layers(width: int, batch: int, height: int, size_w: int) -> list[Layer
     layers: list[Layer] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
-        per_output = 2 * module.in_channels * module.kernel_size[0] * module.kernel_size[1]
-        values = inputs[0].numel() + output.numel() + module.weight.numel()
-        layers.append(Layer(output.numel() * per_output, values))
+        assert isinstance(module, ConvNorm)
+        # Of the 3x3 weights behind an enlargement, some meet the same place: see `convolve_enlarged`.
+        seen = 4 if isinstance(module, EnlargingConvNorm) else module.conv.weight[0, 0].numel()
+        layers.append(_layer(inputs[0], output, module.conv.weight, seen))
 
     with torch.device("meta"), torch.no_grad():
         trunk = StyleTrunk(width)
         for module in trunk.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, ConvNorm):
                 module.register_forward_hook(note)
-        trunk(torch.empty(batch, 3, height, size_w), torch.empty(batch, trunk.norm_size))
+        painted_BCHW = trunk(torch.empty(batch, 3, height, size_w), torch.empty(batch, trunk.norm_size))
+        features_BCHW = torch.empty(batch, width, height, size_w)
+        layers.append(_layer(features_BCHW, painted_BCHW, trunk.out.weight, trunk.out.weight[0, 0].numel()))
     return layers
+
+
+def _layer(input_: Tensor, output: Tensor, weight_OIKK: Tensor, seen: int) -> Layer:
+    """`seen`: places of each input channel that a value of the output depends on."""
+    return Layer(
+        2.0 * output.numel() * weight_OIKK.shape[1] * seen, input_.numel() + output.numel() + weight_OIKK.numel()
+    )
 
 
 def measure_peak(device: str, dtype: torch.dtype, rounds: int = 5) -> Peak:

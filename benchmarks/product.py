@@ -42,14 +42,16 @@ class Loaded:
 
 
 class Product:
-    """Redis, a worker and the service."""
+    """Redis, a worker with all its processes, and the service."""
 
-    def __init__(self, stage: Stage, zoo: Path, **worker_settings: object) -> None:
+    def __init__(self, stage: Stage, zoo: Path, processes: int = 1, **worker_settings: object) -> None:
+        """`processes`: of the worker. What is said of the device is said of the first one's."""
         self._metrics_port = free_port()
         self.redis, self.redis_url = stage.redis()
-        settings = {"metrics_port": self._metrics_port, "zoo_dir": zoo, **worker_settings}
+        places = {"metrics_port": self._metrics_port, "zoo_dir": zoo, "processes_per_device": processes}
+        settings = {**places, **worker_settings}
         self.worker = stage.worker(self.redis_url, **settings)
-        wait_for_workers(self.redis_url, [self.worker])
+        wait_for_workers(self.redis_url, [self.worker], processes)
         self.service, self.port = stage.service(self.redis_url, **GENEROUS)
 
     @property

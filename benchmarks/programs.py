@@ -140,11 +140,11 @@ def stage() -> Iterator[Stage]:
             place.close()
 
 
-def wait_for_workers(redis_url: str, workers: Sequence[Program]) -> None:
-    """Returns when every worker serves."""
+def wait_for_workers(redis_url: str, workers: Sequence[Program], processes: int = 1) -> None:
+    """Returns when every worker serves, with all its processes."""
     with Redis.from_url(redis_url) as redis:
         for count, worker in enumerate(workers, start=1):
-            worker.wait_until(lambda count=count: _has_workers(redis, count))  # type: ignore[misc]
+            worker.wait_until(lambda count=count * processes: _has_workers(redis, count))  # type: ignore[misc]
 
 
 def free_port() -> int:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,14 @@ def stage_inputs(method: Method, norm_size: int, channels: int) -> list[Pixels |
         Method.UP_END: [half_1CHW, photo_1HWC],
     }
     return inputs[method] if method in WITHOUT_VECTORS else [*inputs[method], norm_1P, statistics_2C]
+
+
+def test_a_worker_with_few_threads_may_use_any_core(small_zoo: Path) -> None:
+    network = OpenVinoRuntime("float32", threads=1).load(read_archive(small_zoo / "trunk-w4.pt"))
+    norm_BP = read_style(small_zoo / "red.safetensors")[1][None]
+    network.paint(np.asarray(draw_photo(60, 40))[None], norm_BP)
+    cores = {thread.name: os.sched_getaffinity(int(thread.name)) for thread in Path("/proc/self/task").iterdir()}
+    assert all(of_thread == os.sched_getaffinity(0) for of_thread in cores.values())
 
 
 @pytest.mark.parametrize("runtime", [TorchScriptRuntime("cpu"), OpenVinoRuntime("float32")], ids=lambda r: r.name)

@@ -130,7 +130,12 @@ class OpenVinoRuntime:
         return self._core.compile_model(model, "CPU", self._config(ov.Type.bf16))
 
     def _config(self, precision: ov.Type) -> dict[str, object]:
-        config: dict[str, object] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        config: dict[str, object] = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            # Pinned, the threads of all processes on a machine would share its first cores, whatever lies idle.
+            "ENABLE_CPU_PINNING": False,
+        }
         if self._threads:
             config["INFERENCE_NUM_THREADS"] = self._threads
         return config
