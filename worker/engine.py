@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isqrt, prod
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from worker.batching import BatchKey, plan_batches
 from worker.careful import CarefulNetwork
 from worker.catalog import LoadedTrunk, LoadedUpscaler
 from worker.contract import ErrorCode
-from worker.enlarging import UPSCALE_TILE, enlarge_in_tiles, tiled_size
+from worker.enlarging import UPSCALE_TILE, enlarge_in_tiles, tile_shape, tiled_size
 from worker.errors import JobError
 from worker.large_pictures import STAGE_TILE_PX, LargePainting, can_paint_in_tiles
 from worker.limits import SIDE, Limits, is_out_of_memory
@@ -70,7 +71,7 @@ class EnlargeTask:
 
     @property
     def key(self) -> BatchKey:
-        """What it may be batched with: pictures that are cut into equal tiles. Its pixels are those of all tiles."""
+        """What it may be batched with: pictures of as many pixels, counted with the overlap of their tiles."""
         height, width, _ = self.pixels_HWC.shape
         if self.overlap is not None:
             height, width = tiled_size(height, width, UPSCALE_TILE, self.overlap)
@@ -174,20 +175,25 @@ class Engine:
 
     def _retry_in_tiles(self, task: EngineTask) -> Pixels | JobError:
         tried_px = self._tried_px(task)
-        if not self._has_tiles(task) or tried_px < 4 * LEAST_TILE_PX:
+        if not self._has_tiles(task) or tried_px <= LEAST_TILE_PX:
             return JobError(
                 ErrorCode.TOO_LARGE, "The picture does not fit into the device's memory: send a smaller one."
             )
         self._report("tiles")
-        self._limits.limit_tile(task.key.network, tried_px // 4)
+        self._limits.limit_tile(task.key.network, max(tried_px // 4, LEAST_TILE_PX))
         return self._run([task])[0]
 
     def _tried_px(self, task: EngineTask) -> int:
         """Pixels of a picture, or of each of its tiles, that went to the device."""
-        picture_px, tile_px = task.pixels_HWC[..., 0].size, self._tile_px(task)
-        if picture_px <= tile_px:
-            return picture_px
-        return min(tile_px, STAGE_TILE_PX) if isinstance(task, PaintTask) and self._has_tiles(task) else tile_px
+        height, width, _ = task.pixels_HWC.shape
+        tile_px = self._tile_px(task)
+        if isinstance(task, EnlargeTask):
+            return (
+                height * width
+                if task.overlap is None
+                else prod(tile_shape(height, width, isqrt(tile_px), task.overlap))
+            )
+        return height * width if height * width <= tile_px else min(tile_px, STAGE_TILE_PX)
 
     def _takes_tiles_together(self, task: EngineTask) -> bool:
         """Whether several tiles of a picture go to the device at once."""

@@ -7,10 +7,12 @@ import numpy as np
 
 from worker.arrays import Pixels
 from worker.careful import CarefulNetwork
-from worker.tiles import Tile, plan_spans, plan_tiles
+from worker.tiles import Tile, even_side, plan_even_spans, plan_even_tiles
 
-UPSCALE_TILE = 256
-"""Side in px of the tiles of larger photos, unless memory runs out."""
+UPSCALE_TILE = 320
+"""Most px of a tile's side. Larger tiles have less overlap to compute twice, and photos up to it are but one."""
+STEP = 16
+"""A tile's sides are multiples of it, so that photos of similar sizes have tiles of one size."""
 
 Place = tuple[int, Tile]
 """A tile with the number of its photo."""
@@ -29,9 +31,16 @@ def enlarge_in_tiles(
     return results
 
 
+def tile_shape(height: int, width: int, side: int, overlap: int) -> tuple[int, int]:
+    """Height and width of each of a photo's tiles, at most `side`."""
+    return even_side(height, side, overlap, STEP), even_side(width, side, overlap, STEP)
+
+
 def tiled_size(height: int, width: int, side: int, overlap: int) -> tuple[int, int]:
-    """Height and width that a photo's tiles have side by side. Photos with equal ones have equal tiles."""
-    rows, columns = (sum(span.length for span in plan_spans(length, side, overlap)) for length in (height, width))
+    """Height and width that a photo's tiles have side by side."""
+    rows, columns = (
+        sum(span.length for span in plan_even_spans(length, side, overlap, STEP)) for length in (height, width)
+    )
     return rows, columns
 
 
@@ -39,7 +48,7 @@ def _plan_batches(photos: Sequence[Pixels], overlap: int, side: int, batch_px: i
     by_shape: dict[tuple[int, int], list[Place]] = {}
     for index, photo_HWC in enumerate(photos):
         height, width, _ = photo_HWC.shape
-        for tile in plan_tiles(height, width, side, overlap):
+        for tile in plan_even_tiles(height, width, side, overlap, STEP):
             by_shape.setdefault(tile.shape, []).append((index, tile))
     for shape, places in by_shape.items():
         size = max(batch_px // prod(shape), 1)

@@ -109,22 +109,25 @@ def plan_spans(length: int, tile: int, overlap: int) -> list[Span]:
     return spans
 
 
-def even_side(length: int, tile: int, overlap: int) -> int:
+def even_side(length: int, tile: int, overlap: int, multiple: int = 1) -> int:
     """The smallest tile that covers `length` px with no more stretches than `tile` px would.
 
-    The last tile would often lie nearly on the one before, and cost as much.
+    The last tile would often lie nearly on the one before, and cost as much. Rounded up to a `multiple`, so that
+    lengths that differ little have tiles that do not.
     """
     count = len(plan_spans(length, tile, overlap))
-    return -(-(length + 2 * overlap * (count - 1)) // count)
+    if count == 1:
+        return length
+    smallest = -(-(length + 2 * overlap * (count - 1)) // count)
+    return min(-(-smallest // multiple) * multiple, tile)
 
 
-def plan_tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
-    """All tiles of a picture, each of `tile` px a side, or the picture's own side where that is shorter."""
-    spans = (plan_spans(height, tile, overlap), plan_spans(width, tile, overlap))
-    return [Tile(rows, columns) for rows, columns in product(*spans)]
+def plan_even_spans(length: int, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
+    """As few stretches as `tile` px allow, all of one length and as short as they may be: see `even_side`."""
+    return plan_spans(length, even_side(length, tile, overlap, multiple), overlap)
 
 
-def plan_even_tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
+def plan_even_tiles(height: int, width: int, tile: int, overlap: int, multiple: int = 1) -> list[Tile]:
     """As few tiles as `tile` px a side allow, all of one size and as small as they may be."""
-    spans = (plan_spans(length, even_side(length, tile, overlap), overlap) for length in (height, width))
-    return [Tile(rows, columns) for rows, columns in product(*spans)]
+    rows, columns = (plan_even_spans(length, tile, overlap, multiple) for length in (height, width))
+    return [Tile(*spans) for spans in product(rows, columns)]

@@ -14,7 +14,6 @@ from worker.arrays import Norms, Pixels
 from worker.catalog import Catalog, LoadedTrunk, LoadedUpscaler, ZooLoader
 from worker.contract import ErrorCode
 from worker.engine import LEAST_TILE_PX, Engine, EngineTask, EnlargeTask, PaintTask, Reason
-from worker.enlarging import UPSCALE_TILE
 from worker.errors import JobError
 from worker.limits import SIDE
 from worker.runtimes import Network, Values
@@ -228,7 +227,7 @@ def test_a_batch_that_does_not_fit_ends_in_tiles(catalog: Catalog, reports: Coun
 def test_what_does_not_fit_in_the_smallest_tiles_is_too_large(catalog: Catalog, reports: Counter[Reason]) -> None:
     network = Faulty(catalog.styles["red"].trunk.network, fits_px=LEAST_TILE_PX // 4)
     engine = engine_that_tells(reports)
-    small, large = (style_task(catalog, photo(side, side), network) for side in (48, 540))
+    small, large = (style_task(catalog, photo(side, side), network) for side in (48, 512))
     assert refusal(engine.run([large])[0]) is ErrorCode.TOO_LARGE
     assert reports["tiles"] == 2
     # What did not help is not remembered: it would slow down all that come after.
@@ -236,7 +235,7 @@ def test_what_does_not_fit_in_the_smallest_tiles_is_too_large(catalog: Catalog, 
     network.fits_px = MUCH_PX
     network.given.clear()
     engine.run([large])
-    assert network.given == [(1, 540, 540, 3)]
+    assert network.given == [(1, 512, 512, 3)]
 
 
 def test_large_photos_are_painted_in_tiles_from_the_start(catalog: Catalog, reports: Counter[Reason]) -> None:
@@ -260,21 +259,21 @@ def test_a_trunk_without_stages_paints_large_photos_in_one_piece() -> None:
 
 def test_photos_of_several_sizes_are_enlarged_together() -> None:
     network = Faulty(Inverting())
-    photos = [photo(300, 200), photo(310, 200), photo(512, 200)]
+    photos = [photo(500, 200), photo(505, 200), photo(512, 200)]
     tasks: list[EngineTask] = [EnlargeTask(each, upscaler_of(network)) for each in photos]
     engine = Engine(MUCH_PX)
     assert engine.plan(tasks) == [[0, 1, 2]]
     for result, each in zip(engine.run(tasks), photos, strict=True):
         assert np.array_equal(picture(result), each.repeat(2, axis=0).repeat(2, axis=1))
-    assert network.given == [(6, UPSCALE_TILE, 200, 3)]
+    assert network.given == [(6, 256, 200, 3)]
 
 
 def test_fewer_tiles_at_once_are_tried_before_smaller_ones(reports: Counter[Reason]) -> None:
-    network = Faulty(Inverting(), fits_px=UPSCALE_TILE * UPSCALE_TILE)
+    network = Faulty(Inverting(), fits_px=256 * 256)
     engine, task = engine_that_tells(reports), EnlargeTask(photo(512, 768), upscaler_of(network))
     expected_HWC = task.pixels_HWC.repeat(2, axis=0).repeat(2, axis=1)
     assert np.array_equal(picture(engine.run([task])[0]), expected_HWC)
-    assert set(network.given) == {(1, UPSCALE_TILE, UPSCALE_TILE, 3)}
+    assert set(network.given) == {(1, 256, 256, 3)}
     assert set(reports) == {"half_batch"}
     failures = network.failures
     assert np.array_equal(picture(engine.run([task])[0]), expected_HWC)

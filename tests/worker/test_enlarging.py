@@ -1,3 +1,4 @@
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from tests.pictures import draw_photo
 from worker.archive import read_archive
 from worker.arrays import Norms, Pixels
 from worker.careful import CarefulNetwork
-from worker.enlarging import UPSCALE_TILE, enlarge_in_tiles, tiled_size
+from worker.enlarging import STEP, UPSCALE_TILE, enlarge_in_tiles, tiled_size
 from worker.runtimes import Network, Runtime, Values
 from worker.runtimes.methods import Method
 from worker.runtimes.openvino import OpenVinoRuntime
 from worker.runtimes.torchscript import TorchScriptRuntime
-from worker.tiles import plan_tiles
+from worker.tiles import plan_even_tiles
 
 FACTOR = 2
 TILE = 48
@@ -77,9 +78,9 @@ def test_photos_in_tiles_are_the_photos_in_one_piece(small_zoo: Path, runtime: R
 def test_tiles_of_several_photos_go_to_the_device_together(small_zoo: Path) -> None:
     network = Recording(TorchScriptRuntime("cpu").load(read_archive(small_zoo / "x2.pt")))
     enlarge(draw_all(), network, 10**9)
-    # Full tiles of four photos at once, and those of the one that is narrower.
-    assert sorted({shape[1:3] for shape in network.given}) == [(TILE, 17), (TILE, TILE)]
-    assert len(network.given) == 2
+    # Of four photos at once those of one size, of the lower one others, and of the narrow one its own.
+    assert sorted({shape[1:3] for shape in network.given}) == [(32, TILE), (TILE, 17), (TILE, TILE)]
+    assert len(network.given) == 3
 
 
 def test_no_more_goes_to_the_device_than_a_batch(small_zoo: Path) -> None:
@@ -95,9 +96,16 @@ def test_no_more_goes_to_the_device_than_a_batch(small_zoo: Path) -> None:
 LENGTHS = st.integers(UPSCALE_TILE - 1, 2 * UPSCALE_TILE)
 
 
-@given(st.tuples(LENGTHS, LENGTHS), st.tuples(LENGTHS, LENGTHS), st.integers(0, 20))
-def test_photos_with_one_tiled_size_have_equal_tiles(one: tuple[int, int], other: tuple[int, int], px: int) -> None:
-    tiles, other_tiles = ([tile.shape for tile in plan_tiles(*size, UPSCALE_TILE, px)] for size in (one, other))
-    tiled = tiled_size(*one, UPSCALE_TILE, px)
-    assert sum(height * width for height, width in tiles) == tiled[0] * tiled[1]
-    assert tiled != tiled_size(*other, UPSCALE_TILE, px) or tiles == other_tiles
+@given(LENGTHS, LENGTHS, st.integers(0, 20))
+def test_the_tiled_size_counts_what_is_computed(height: int, width: int, overlap: int) -> None:
+    tiles = {tile.shape for tile in plan_even_tiles(height, width, UPSCALE_TILE, overlap, STEP)}
+    assert len(tiles) == 1
+    tiled = tiled_size(height, width, UPSCALE_TILE, overlap)
+    count = len(plan_even_tiles(height, width, UPSCALE_TILE, overlap, STEP))
+    assert count * prod(*tiles) == prod(tiled)
+
+
+def test_little_is_computed_twice() -> None:
+    overlap = 11
+    for height, width in ((300, 300), (300, 400), (1080, 1920), (1667, 2400)):
+        assert prod(tiled_size(height, width, UPSCALE_TILE, overlap)) <= 1.25 * height * width

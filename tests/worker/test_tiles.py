@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.tiles import Span, even_side, plan_even_tiles, plan_spans, plan_tiles
+from worker.tiles import Span, even_side, plan_even_tiles, plan_spans
 
 LENGTHS, TILES, OVERLAPS = st.integers(1, 4000), st.integers(40, 300), st.integers(0, 19)
-SIDES = st.integers(1, 400)
+SIDES, MULTIPLES = st.integers(1, 400), st.sampled_from([1, 8, 16])
 
 
 @given(LENGTHS, TILES, OVERLAPS)
@@ -27,25 +27,27 @@ def test_an_overlap_that_eats_the_tile_is_refused() -> None:
         plan_spans(100, 32, 16)
 
 
-@given(LENGTHS, TILES, OVERLAPS)
-def test_even_tiles_are_smaller_but_no_more(length: int, tile: int, overlap: int) -> None:
-    side = even_side(length, tile, overlap)
-    assert side <= min(tile, length)
+@given(LENGTHS, TILES, OVERLAPS, MULTIPLES)
+def test_even_tiles_are_smaller_but_no_more(length: int, tile: int, overlap: int, multiple: int) -> None:
+    side = even_side(length, tile, overlap, multiple)
+    assert side <= tile
+    assert side % multiple == 0 or side in (tile, length)
     assert len(plan_spans(length, side, overlap)) == len(plan_spans(length, tile, overlap))
 
 
-@given(SIDES, SIDES, TILES, OVERLAPS)
-def test_a_picture_is_put_together_of_its_tiles(height: int, width: int, tile: int, overlap: int) -> None:
+@given(SIDES, SIDES, TILES, OVERLAPS, MULTIPLES)
+def test_a_picture_is_put_together_of_its_tiles(
+    height: int, width: int, tile: int, overlap: int, multiple: int
+) -> None:
     picture_HW = np.arange(height * width).reshape(height, width)
-    for plan in (plan_tiles, plan_even_tiles):
-        together_HW, kept_px = np.full_like(picture_HW, -1), 0
-        for each in plan(height, width, tile, overlap):
-            assert max(each.shape) <= tile
-            together_HW[each.kept] = picture_HW[each.read][each.inner]
-            assert picture_HW[each.kept].shape == each.kept_shape
-            kept_px += each.kept_px
-        assert np.array_equal(together_HW, picture_HW)
-        assert kept_px == picture_HW.size
+    together_HW, kept_px = np.full_like(picture_HW, -1), 0
+    for each in plan_even_tiles(height, width, tile, overlap, multiple):
+        assert max(each.shape) <= tile
+        together_HW[each.kept] = picture_HW[each.read][each.inner]
+        assert picture_HW[each.kept].shape == each.kept_shape
+        kept_px += each.kept_px
+    assert np.array_equal(together_HW, picture_HW)
+    assert kept_px == picture_HW.size
 
 
 def test_a_stretch_of_the_reduced_picture_ends_where_the_picture_does() -> None:
