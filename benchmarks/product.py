@@ -46,7 +46,7 @@ class Product:
 
     def __init__(self, stage: Stage, zoo: Path, processes: int = 1, **worker_settings: object) -> None:
         """`processes`: of the worker. What is said of the device is said of the first one's."""
-        self._metrics_port = free_port()
+        self._metrics_port = free_port(processes)
         self.redis, self.redis_url = stage.redis()
         places = {"metrics_port": self._metrics_port, "zoo_dir": zoo, "processes_per_device": processes}
         settings = {**places, **worker_settings}

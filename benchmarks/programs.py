@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.request import urlopen
@@ -147,11 +147,19 @@ def wait_for_workers(redis_url: str, workers: Sequence[Program], processes: int 
             worker.wait_until(lambda count=count * processes: _has_workers(redis, count))  # type: ignore[misc]
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(count: int = 1) -> int:
+    """A port that nobody listens on, nor on the following: `count` in all."""
+    while True:
+        with ExitStack() as probes:
+            first = probes.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                for following in range(port + 1, port + count):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", following))
+            except (OSError, OverflowError):
+                continue
+            return port
 
 
 def answers(url: str) -> bool:
