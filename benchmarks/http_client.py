@@ -48,7 +48,15 @@ class Connection:
             self.close()
             raise
 
+    @property
+    def is_closed_by_server(self) -> bool:
+        """Whether it was open, and the server has ended it."""
+        return self._streams is not None and self._streams[0].at_eof()
+
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        # A server closes connections that rest; whoever sends on one of those is told nothing of it but an end.
+        if self.is_closed_by_server:
+            self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=2**20)
         return self._streams

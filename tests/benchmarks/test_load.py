@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from benchmarks.http_client import Connection
 from benchmarks.load import Plan, Target, parse_server_timing, run_load
 
 ANSWERS = {
@@ -66,3 +67,20 @@ def test_answers_and_failures_are_told_apart(per_s: float | None) -> None:
 def test_server_timing_is_read() -> None:
     assert parse_server_timing("queue;dur=1.5, total;dur=20, cache") == {"queue": 1.5, "total": 20.0}
     assert parse_server_timing("") == {}
+
+
+def test_a_connection_that_the_server_closed_is_opened_anew() -> None:
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ANSWERS["/good"])
+        writer.close()
+
+    async def post_twice() -> list[int]:
+        server = await asyncio.start_server(answer_once, "127.0.0.1", 0)
+        async with server, Connection(server.sockets[0].getsockname()[1]) as connection:
+            first = await connection.post("/good", b"")
+            while not connection.is_closed_by_server:  # noqa: ASYNC110 - nothing tells of it but the connection
+                await asyncio.sleep(0)
+            return [first.status, (await connection.post("/good", b"")).status]
+
+    assert asyncio.run(post_twice()) == [200, 200]
