@@ -139,8 +139,11 @@ class Topology:
             self.until(lambda port=port: _workers(port) == len(self.workers), "all workers are alive")  # type: ignore[misc]
 
     def worker_values(self, metric: str) -> list[float]:
-        """What each worker says of a metric, its labels included."""
-        pages = [httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text for port in self._worker_ports]
+        """What each worker says of a metric, its labels included. Nothing while one of them is still starting."""
+        try:
+            pages = [httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text for port in self._worker_ports]
+        except httpx.TransportError:
+            return []
         return [float(re.findall(rf"^{re.escape(metric)} (\S+)", page, re.MULTILINE)[0]) for page in pages]
 
     def each_api(self, path: str) -> list[str]:
