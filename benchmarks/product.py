@@ -49,8 +49,7 @@ class Product:
         self._metrics_port = free_port(processes)
         self.redis, self.redis_url = stage.redis()
         places = {"metrics_port": self._metrics_port, "zoo_dir": zoo, "processes_per_device": processes}
-        settings = {**places, **worker_settings}
-        self.worker = stage.worker(self.redis_url, **settings)
+        self.worker = stage.worker(self.redis_url, **places, **worker_settings)
         wait_for_workers(self.redis_url, [self.worker], processes)
         self.service, self.port = stage.service(self.redis_url, **GENEROUS)
 
