@@ -19,6 +19,7 @@ class SimulatedNetwork:
     """Gives back what it gets, after a while."""
 
     blocks = 0
+    side_by_side = 1
 
     def __init__(self, latency_s: float) -> None:
         self._latency_s = latency_s

@@ -110,7 +110,7 @@ class Engine:
     def measure(self, models: Iterable[LoadedTrunk | LoadedUpscaler]) -> None:
         """Finds the best batch of each model, unless it was given; takes about `MEASURING_S` for each."""
         for model in models:
-            self._limits.measure(model.card.digest, _trial(model), MEASURING_S)
+            self._limits.measure(model.card.digest, _trial(model), MEASURING_S, model.network.side_by_side)
             log.info("%s: %.2f megapixels at once.", model.card.name, self._limits.batch_px(model.card.digest) / 1e6)
 
     def plan(self, tasks: Sequence[EngineTask]) -> list[list[int]]:
@@ -125,7 +125,7 @@ class Engine:
 
     def budget_px(self, key: BatchKey) -> int:
         """Pixels of pictures with that key that should go to the device at once."""
-        return self._limits.batch_px(key.network)
+        return self._limits.batch_px(key.network, key.pixels)
 
     def run(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         """Results of tasks with equal keys, in their order. If the batch fails its halves are tried, then each task."""
@@ -199,7 +199,11 @@ class Engine:
         """Whether several tiles of a picture go to the device at once."""
         if isinstance(task, PaintTask) or task.overlap is None:
             return False
-        return min(self.budget_px(task.key), task.key.pixels) >= 2 * self._tried_px(task)
+        return min(self._tiles_px(task), task.key.pixels) >= 2 * self._tried_px(task)
+
+    def _tiles_px(self, task: EngineTask) -> int:
+        """Pixels of the tiles that go to the device at once."""
+        return self._limits.batch_px(task.key.network, self._tried_px(task))
 
     def _compute(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         first = tasks[0]
@@ -217,7 +221,7 @@ class Engine:
         network = self._careful(first)
         if first.overlap is None:
             return network.enlarge(np.stack(photos))
-        batch_px = self.budget_px(first.key)
+        batch_px = self._tiles_px(first)
         return enlarge_in_tiles(photos, network, first.upscaler.factor, first.overlap, tile_px, batch_px)
 
     def _tile_px(self, task: EngineTask) -> int:

@@ -7,6 +7,10 @@ UNMEASURED_PX = 1_000_000
 """Pixels of a batch of a network that has not been measured."""
 SIDE = 256
 """Px of the pictures that are measured with."""
+ROUNDS = 4
+"""Least rounds of pictures computed side by side in a batch: at its end a device waits for the slowest of them."""
+SIDE_BY_SIDE_PX = 1_000_000
+"""Pixels up to which as many pictures make a batch as the device computes best at one time, whatever was measured."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 """Batches that are tried. 64 pictures are 4 megapixels, more than makes any device faster."""
 ENOUGH = 0.95
@@ -22,8 +26,8 @@ _MEMORY_MESSAGES = (
     "not enough memory",
 )
 
-Remembered = tuple[int | None, int | None]
-"""Pixels of a batch and of a tile that a network was limited to; none for what it was not."""
+Remembered = tuple[int | None, int | None, int | None]
+"""Pixels of a batch and of a tile, and pictures of the least batch, of a network; none for what it has not."""
 
 
 class Limits:
@@ -35,23 +39,34 @@ class Limits:
         self._whole_px = tile_px
         self._batch_px: dict[str, int] = {}
         self._tile_px: dict[str, int] = {}
+        self._side_by_side: dict[str, int] = {}
 
-    def batch_px(self, network: str) -> int:
-        """Pixels of a batch for the network of that digest."""
-        return self._batch_px.get(network, self.least_batch_px)
+    def batch_px(self, network: str, picture_px: int = 0) -> int:
+        """Pixels of a batch of pictures of that size for the network of that digest."""
+        side_by_side_px = self._side_by_side.get(network, 0) * picture_px
+        batch_px = self._batch_px.get(network, self.least_batch_px)
+        return max(batch_px, side_by_side_px) if side_by_side_px <= SIDE_BY_SIDE_PX else batch_px
 
     def tile_px(self, network: str, at_first: int | None = None) -> int:
         """Pixels of a tile for that network; `at_first`, or those of a whole picture, until memory ran out."""
         return self._tile_px.get(network, at_first or self._whole_px)
 
-    def measure(self, network: str, run: Callable[[int], object], limit_s: float) -> None:
-        """Finds the best batch of a network in about `limit_s`. `run` computes that many pictures of 256x256."""
+    def measure(self, network: str, run: Callable[[int], object], limit_s: float, side_by_side: int = 1) -> None:
+        """Finds the best batch of a network in about `limit_s`; `run` computes that many pictures of 256x256.
+
+        `side_by_side`: how many of them its device computes best at one time.
+        """
         if self._fixed_px is None:
-            self._batch_px[network] = find_batch(run, BATCHES, limit_s) * SIDE * SIDE
+            sizes = [side_by_side * size for size in BATCHES if side_by_side * size <= BATCHES[-1]]
+            found = find_batch(run, sizes or [side_by_side], limit_s)
+            least = ROUNDS * side_by_side if side_by_side > 1 else 1
+            self._batch_px[network] = max(found, least) * SIDE * SIDE
+            self._side_by_side[network] = side_by_side
 
     def halve_batch(self, network: str, tried_px: int) -> None:
         """Remembers that a batch of so many pixels was too much."""
         self._batch_px[network] = min(self.batch_px(network), tried_px) // 2
+        self._side_by_side.pop(network, None)
 
     def limit_tile(self, network: str, tile_px: int) -> None:
         """Remembers that larger tiles are too much."""
@@ -59,15 +74,15 @@ class Limits:
 
     def remembered(self, network: str) -> Remembered:
         """What was found out about a network, for `restore`."""
-        return self._batch_px.get(network), self._tile_px.get(network)
+        return self._batch_px.get(network), self._tile_px.get(network), self._side_by_side.get(network)
 
     def restore(self, network: str, remembered: Remembered) -> None:
         """Forgets what was found out since: a picture that fits in no way says nothing about the others."""
-        for limits, px in zip((self._batch_px, self._tile_px), remembered, strict=True):
-            if px is None:
+        for limits, value in zip((self._batch_px, self._tile_px, self._side_by_side), remembered, strict=True):
+            if value is None:
                 limits.pop(network, None)
             else:
-                limits[network] = px
+                limits[network] = value
 
     @property
     def least_batch_px(self) -> int:

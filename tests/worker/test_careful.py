@@ -19,6 +19,7 @@ class Exact:
     """Gives back what it gets, and 1 more for features."""
 
     blocks = 1
+    side_by_side = 1
 
     def __init__(self) -> None:
         self.photos = 0

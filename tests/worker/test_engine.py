@@ -28,6 +28,7 @@ class Inverting:
     """A network that inverts photos, or doubles their sides, and sees nothing beyond a pixel."""
 
     blocks = 0
+    side_by_side = 1
 
     def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> Pixels:
         return 255 - pixels_BHWC
@@ -56,6 +57,7 @@ class Faulty:
         self._message = message
         self.fits_px = fits_px
         self.blocks = network.blocks
+        self.side_by_side = network.side_by_side
         self.given: list[tuple[int, ...]] = []
         """Shapes of all that was computed."""
         self.failures = 0

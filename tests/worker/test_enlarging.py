@@ -29,6 +29,7 @@ class Recording:
     """A network that notes what it gets."""
 
     blocks = 0
+    side_by_side = 1
 
     def __init__(self, network: Network) -> None:
         self._network = network

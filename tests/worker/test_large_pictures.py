@@ -53,6 +53,7 @@ class Recording:
     def __init__(self, network: Network) -> None:
         self._network = network
         self.blocks = network.blocks
+        self.side_by_side = network.side_by_side
         self.sizes_px: list[int] = []
         self.calls: Counter[Method] = Counter()
         self.freed = 0

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from worker.limits import BATCHES, SIDE, UNMEASURED_PX, Limits, find_batch, is_out_of_memory
+from worker.limits import BATCHES, ROUNDS, SIDE, UNMEASURED_PX, Limits, find_batch, is_out_of_memory
 
 TRUNK, UPSCALER = "trunk", "upscaler"
 
@@ -86,6 +86,27 @@ def test_a_batch_is_measured_unless_it_is_given() -> None:
         limits.measure(TRUNK, lambda pictures: None, 0.0)
     assert measured.batch_px(TRUNK) == SIDE * SIDE
     assert given.batch_px(TRUNK) == 123
+
+
+def test_a_batch_is_several_rounds_of_what_is_computed_side_by_side() -> None:
+    limits = Limits(None, 4000)
+    sizes: list[int] = []
+    limits.measure(TRUNK, sizes.append, 0.0, side_by_side=3)
+    assert sizes == [3, 3]
+    assert limits.batch_px(TRUNK, 100 * 100) == ROUNDS * 3 * SIDE * SIDE
+    # One round at least of larger pictures, up to what memory bears for certain.
+    assert limits.batch_px(TRUNK, 550 * 550) == 3 * 550 * 550
+    assert limits.batch_px(TRUNK, 600 * 600) == ROUNDS * 3 * SIDE * SIDE
+
+
+def test_when_memory_runs_out_nothing_more_is_computed_side_by_side() -> None:
+    limits = Limits(None, 4000)
+    limits.measure(TRUNK, lambda pictures: None, 0.0, side_by_side=2)
+    before = limits.remembered(TRUNK)
+    limits.halve_batch(TRUNK, 2 * 700 * 700)
+    assert limits.batch_px(TRUNK, 700 * 700) == ROUNDS * SIDE * SIDE
+    limits.restore(TRUNK, before)
+    assert limits.batch_px(TRUNK, 700 * 700) == 2 * 700 * 700
 
 
 def test_a_network_that_was_not_measured_gets_the_least_batch_of_the_others() -> None:

@@ -42,6 +42,29 @@ def test_openvino_paints_what_pytorch_paints(small_zoo: Path, precision: str, wi
         assert_near(tested.paint(pixels_BHWC, norm_BP), reference.paint(pixels_BHWC, norm_BP), tolerance)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_picture_of_a_batch_is_painted_as_it_is_alone(small_zoo: Path, threads: int) -> None:
+    network = OpenVinoRuntime("float32", threads).load(read_archive(small_zoo / "trunk-w4.pt"))
+    norm_P = read_style(small_zoo / "red.safetensors")[1]
+    pixels_BHWC = np.stack([np.roll(np.asarray(draw_photo(60, 40)), 7 * shift, axis=1) for shift in range(7)])
+    norm_BP = np.stack([norm_P * (1 + shift / 10) for shift in range(7)])
+    alone = [network.paint(pixels_BHWC[index, None], norm_BP[index, None])[0] for index in range(7)]
+    for size in range(1, 8):
+        painted_BHWC = network.paint(pixels_BHWC[:size], norm_BP[:size])
+        assert painted_BHWC.shape == (size, 40, 60, 3)
+        assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(painted_BHWC, alone[:size], strict=True))
+
+
+def test_a_batch_that_failed_does_not_harm_the_next(small_zoo: Path) -> None:
+    network = OpenVinoRuntime("float32", 2).load(read_archive(small_zoo / "trunk-w4.pt"))
+    norm_BP = np.stack([read_style(small_zoo / "red.safetensors")[1]] * 4)
+    pixels_BHWC = np.stack([np.asarray(draw_photo(60, 40))] * 4)
+    painted_BHWC = network.paint(pixels_BHWC, norm_BP)
+    with pytest.raises(RuntimeError):
+        network.paint(pixels_BHWC, norm_BP[:, :-1].copy())
+    assert np.array_equal(network.paint(pixels_BHWC, norm_BP), painted_BHWC)
+
+
 @pytest.mark.parametrize("precision", ["float32", "auto"])
 def test_openvino_enlarges_what_pytorch_enlarges(precision: str) -> None:
     archive = read_archive(SHIPPED_ZOO / "x4.pt")
@@ -120,6 +143,8 @@ def test_a_network_paints_on_when_its_memory_was_given_back(small_zoo: Path, run
     network = runtime.load(read_archive(small_zoo / "trunk-w4.pt"))
     norm_BP = read_style(small_zoo / "red.safetensors")[1][None]
     pixels_BHWC = np.asarray(draw_photo(60, 40))[None]
-    before_BHWC = network.paint(pixels_BHWC, norm_BP)
-    network.free_memory()
-    assert np.array_equal(network.paint(pixels_BHWC, norm_BP), before_BHWC)
+    for count in (1, 4):
+        several = pixels_BHWC.repeat(count, axis=0), norm_BP.repeat(count, axis=0)
+        before_BHWC = network.paint(*several)
+        network.free_memory()
+        assert np.array_equal(network.paint(*several), before_BHWC)

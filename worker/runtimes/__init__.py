@@ -24,6 +24,11 @@ class Network(Protocol):
         """An upscaler's pictures (B, H * factor, W * factor, 3)."""
         ...
 
+    @property
+    def side_by_side(self) -> int:
+        """Pictures that the device computes best at one time: a batch is a multiple of it, where as many wait."""
+        ...
+
     def reach(self, method: Method) -> int | None:
         """How many px of its first input away a value still changes a method's result.
 

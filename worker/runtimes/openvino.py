@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -22,8 +22,10 @@ from worker.runtimes.reach import measure_reach
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino as ov  # noqa: E402
+from openvino.properties.hint import PerformanceMode  # noqa: E402
 
 from worker.runtimes.openvino_precision import join_norms, keep_first_layer  # noqa: E402
+from worker.runtimes.openvino_streams import Streams  # noqa: E402
 
 KEEP_MEMORY_BELOW = 3 * 2_000_000
 """Values of an input up to which its memory is kept for the next. A large photo takes 0.2 GB a megapixel."""
@@ -47,15 +49,36 @@ class OpenVinoNetwork:
 
     def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> Pixels:
         """See `Network.paint`."""
-        return self.stage(Method.FORWARD, pixels_BHWC, norm_BP)
+        return self._forward(pixels_BHWC, norm_BP)
 
     def enlarge(self, pixels_BHWC: Pixels) -> Pixels:
         """See `Network.enlarge`."""
-        return self.stage(Method.FORWARD, pixels_BHWC)
+        return self._forward(pixels_BHWC)
+
+    @property
+    def side_by_side(self) -> int:
+        """See `Network.side_by_side`."""
+        return self._streams.count
+
+    def _forward(self, *inputs: Pixels | Values) -> Pixels:
+        pictures = len(inputs[0])
+        alone = pictures if pictures == 1 else self._streams.left_over(pictures)
+        parts = [self._side_by_side([value[: pictures - alone] for value in inputs])] if pictures > alone else []
+        if alone:
+            parts.append(self.stage(Method.FORWARD, *(value[pictures - alone :] for value in inputs)))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _side_by_side(self, inputs: Sequence[Pixels | Values]) -> Pixels:
+        with self._one_at_a_time:
+            results_BHWC = self._streams.infer(_writable(inputs))
+            if inputs[0][0].size > KEEP_MEMORY_BELOW:
+                self._streams.free_memory()
+                trim_heap()
+        return results_BHWC
 
     def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> npt.NDArray[Any]:
         """See `Network.stage`."""
-        writable = [np.require(value, requirements=("C", "W")) for value in inputs]
+        writable = _writable(inputs)
         with self._one_at_a_time:
             if (method, block) not in self._requests:
                 self._requests[method, block] = self._compile(method, block).create_infer_request()
@@ -63,6 +86,10 @@ class OpenVinoNetwork:
             if inputs[0].size > KEEP_MEMORY_BELOW:
                 self._free([(method, block)])
         return outputs
+
+    @cached_property
+    def _streams(self) -> Streams:
+        return Streams(self._runtime.compile(self._archive, Method.FORWARD, 0, PerformanceMode.THROUGHPUT))
 
     @cached_property
     def blocks(self) -> int:
@@ -76,6 +103,8 @@ class OpenVinoNetwork:
     def free_memory(self) -> None:
         """See `Network.free_memory`."""
         with self._one_at_a_time:
+            if "_streams" in vars(self):
+                self._streams.free_memory()
             self._free([*self._requests])
 
     def _compile(self, method: Method, block: int) -> ov.CompiledModel:
@@ -118,27 +147,34 @@ class OpenVinoRuntime:
         """This runtime in full precision; none if it is."""
         return None if self._precision == "float32" else OpenVinoRuntime("float32", self._threads)
 
-    def compile(self, archive: Archive, method: Method, block: int) -> ov.CompiledModel:
-        """An archive's method, ready for pictures of any size."""
+    def compile(
+        self, archive: Archive, method: Method, block: int, mode: PerformanceMode = PerformanceMode.LATENCY
+    ) -> ov.CompiledModel:
+        """An archive's method, ready for pictures of any size: one on all cores, or several side by side."""
         model = ov.convert_model(to_pixel_module(archive, method, block), input=_inputs(archive.card, method))
         if self._precision == "float32" or method.is_exact:
-            return self._core.compile_model(model, "CPU", self._config(ov.Type.f32))
+            return self._core.compile_model(model, "CPU", self._config(ov.Type.f32, mode))
         if archive.card.task is Task.STYLE_TRUNK:
             join_norms(model)
             if method in (Method.FORWARD, Method.BLOCK_SECOND, Method.UP_END):
                 model = keep_first_layer(self._core, model)
-        return self._core.compile_model(model, "CPU", self._config(ov.Type.bf16))
+        return self._core.compile_model(model, "CPU", self._config(ov.Type.bf16, mode))
 
-    def _config(self, precision: ov.Type) -> dict[str, object]:
+    def _config(self, precision: ov.Type, mode: PerformanceMode) -> dict[str, object]:
         config: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": precision,
-            "PERFORMANCE_HINT": "LATENCY",
+            "PERFORMANCE_HINT": mode,
             # Pinned, the threads of all processes on a machine would share its first cores, whatever lies idle.
             "ENABLE_CPU_PINNING": False,
         }
         if self._threads:
             config["INFERENCE_NUM_THREADS"] = self._threads
         return config
+
+
+def _writable(inputs: Iterable[Pixels | Values]) -> list[Pixels | Values]:
+    """As OpenVINO can read them without a copy."""
+    return [np.require(value, requirements=("C", "W")) for value in inputs]
 
 
 def _inputs(card: ModelCard, method: Method) -> list[tuple[ov.PartialShape, ov.Type]]:

@@ -52,6 +52,9 @@ class TorchScriptNetwork:
         with torch.inference_mode():
             return self._runtime.to_host(module(*map(self._runtime.to_device, inputs)))
 
+    side_by_side = 1
+    """See `Network.side_by_side`."""
+
     @cached_property
     def blocks(self) -> int:
         """See `Network.blocks`."""
