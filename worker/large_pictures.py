@@ -29,8 +29,10 @@ REDUCTION = 4
 """How many times smaller a side is of what the residual blocks see. Tiles are cut between the places there."""
 HELD: Final = np.float16
 """Type of the features that are kept between stages: what a photo of 50 megapixels costs most, 24 bytes a pixel.
-Stages compute in float32; rounding what they leave is less than the painting's own 8 bits show.
+Stages compute in float32; rounding what they leave is less than the painting's own 8 bits show. Features that it
+cannot hold are as large as it can: as infinities they would take all others of their channel with them.
 """
+MOST_HELD: Final = float(np.finfo(HELD).max)
 STAGE_TILE_PX = 1_000_000
 """Tiles need not be larger: stages see only some pixels beyond a tile, so that little is computed twice."""
 
@@ -184,7 +186,8 @@ def _read_features(held_1CHW: Held, tile: Tile) -> Values:
 
 def _keep(held_1CHW: Held, tile: Tile, values_1CHW: Values) -> None:
     """Keeps what a stage made of a tile."""
-    torch.from_numpy(held_1CHW)[..., *tile.kept].copy_(torch.from_numpy(values_1CHW)[..., *tile.inner])
+    values = torch.from_numpy(values_1CHW)[..., *tile.inner].clamp(-MOST_HELD, MOST_HELD)
+    torch.from_numpy(held_1CHW)[..., *tile.kept].copy_(values)
 
 
 def _mask(tile: Tile) -> Values:

@@ -182,3 +182,12 @@ def test_an_archive_without_stages_is_told(archive: Archive, tmp_path: Path) -> 
     runtime = TorchScriptRuntime("cpu")
     assert not can_paint_in_tiles(careful(runtime.load(read_archive(tmp_path / "old.pt"))))
     assert can_paint_in_tiles(careful(runtime.load(archive)))
+
+
+def test_features_that_half_precision_cannot_hold_do_not_take_the_others_with_them(
+    archive: Archive, norms: Norms
+) -> None:
+    huge_P = norms.copy()
+    huge_P[:WIDTH] *= 1e5  # the first layer's scales
+    difference_HWC = differences(TorchScriptRuntime("cpu").load(archive), draw(201, 327), huge_P, TILE_PX)
+    assert difference_HWC.mean() < 5
