@@ -42,13 +42,10 @@ class DeviceUse:
 def device_use(before: Metrics, after: Metrics) -> DeviceUse:
     """From one worker's metrics. NaN where it had nothing to do."""
 
-    def gain(name: str, **labels: str) -> float:
-        return after.total(name, **labels) - before.total(name, **labels)
+    def gain(name: str) -> float:
+        return after.total(name) - before.total(name)
 
     batches, pictures = gain("impasto_worker_batch_pictures_count"), gain("impasto_worker_batch_pictures_sum")
     if not batches:
         return DeviceUse(float("nan"), 0.0)
-    mean_batch = pictures / batches
-    # Every picture of a batch counts the time of the whole.
-    infer_s = gain("impasto_worker_stage_seconds_sum", stage="infer") / mean_batch
-    return DeviceUse(mean_batch, infer_s)
+    return DeviceUse(pictures / batches, gain("impasto_worker_device_busy_seconds_total"))

@@ -25,9 +25,9 @@ class Streams:
 
     def left_over(self, pictures: int) -> int:
         """How many of so many pictures make no round of streams: all cores together are sooner done with them."""
-        rest = pictures % self.count
         if self.count == 1:
             return pictures
+        rest = pictures % self.count
         return rest if rest <= self.count // 2 else 0
 
     def infer(self, inputs: Sequence[Pixels | Values]) -> Pixels:
@@ -45,7 +45,9 @@ class Streams:
         queue.wait_all()
         # A queue in which something failed is not used again.
         self._queue = queue
-        return np.concatenate(results)
+        joined_BHWC = np.concatenate(results)
+        results.clear()  # the queue remembers `keep`, and `keep` these, until the next batch comes
+        return joined_BHWC
 
     def free_memory(self) -> None:
         """Gives back what is kept for the next pictures."""
