@@ -97,14 +97,21 @@ def _cases(chosen: Namespace, device: str) -> Iterator[Case]:
                 yield case
 
 
-def _contenders(trunk: Trunk, device: str, folder: Path) -> Iterator[tuple[str, Paint]]:
-    """Programs by name, the one that the worker would choose first."""
+def _runtimes(device: str) -> Iterator[tuple[str, str]]:
+    """Those of the worker and their precisions that this machine has, and not only imitates."""
     for runtime, precision in RUNTIMES[device]:
         try:
-            network = choose_runtime(runtime, device, precision, 0).load(trunk.archive)
+            fastest = choose_runtime(runtime, device, "auto", 0).device
         except StartError:
-            continue  # not on this machine
-        yield f"{runtime} {precision}", network.paint
+            continue
+        if precision == "float32" or fastest.endswith(precision):
+            yield runtime, precision
+
+
+def _contenders(trunk: Trunk, device: str, folder: Path) -> Iterator[tuple[str, Paint]]:
+    """Programs by name, the one that the worker would choose first."""
+    for runtime, precision in _runtimes(device):
+        yield f"{runtime} {precision}", choose_runtime(runtime, device, precision, 0).load(trunk.archive).paint
     if device == "cpu":
         yield "ONNX Runtime float32", OnnxNetwork(trunk.archive, folder).paint
     yield EAGER, EagerNetwork(trunk.archive, device).paint
@@ -163,7 +170,7 @@ class _Call:
 
 
 def _measure_peaks(report: Report, device: str) -> dict[str, Peak]:
-    precisions = dict.fromkeys(precision for _, precision in RUNTIMES[device])
+    precisions = dict.fromkeys(precision for _, precision in _runtimes(device))
     peaks = {precision: measure_peak(device, DTYPES[precision]) for precision in precisions}
     table = report.table("What the machine can do", "precision", "Gflop/s of a matrix product", "GB/s of a copy")
     for precision, peak in peaks.items():

@@ -69,8 +69,11 @@ def _export_onnx(archive: Archive, path: Path) -> None:
     with warnings.catch_warnings():
         # The exporter that needs no further packages is the older one, and says so.
         warnings.simplefilter("ignore")
+        # Frozen, so that weights which the trunk makes of its own are constants, as ONNX wants them.
+        traced = torch.jit.trace(PaintPixels(build_trunk(archive)).eval(), example)  # type: ignore[no-untyped-call]
+        network = torch.jit.freeze(traced)
         torch.onnx.export(
-            PaintPixels(build_trunk(archive)),
+            network,
             example,
             str(path),
             dynamo=False,

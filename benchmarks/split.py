@@ -1,7 +1,7 @@
 """How a CPU is best shared out among worker processes and their threads: `python -m benchmarks.split`.
 
 Each process decodes and encodes beside its network. Few processes with many threads answer one client soonest; many
-with few paint most, as threads that share a picture wait for each other.
+with few paint a little more, and hold more memory.
 """
 
 import os
