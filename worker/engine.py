@@ -111,6 +111,7 @@ class Engine:
         """Finds the best batch of each model, unless it was given; takes about `MEASURING_S` for each."""
         for model in models:
             self._limits.measure(model.card.digest, _trial(model), MEASURING_S, model.network.side_by_side)
+            model.network.free_memory()
             log.info("%s: %.2f megapixels at once.", model.card.name, self._limits.batch_px(model.card.digest) / 1e6)
 
     def plan(self, tasks: Sequence[EngineTask]) -> list[list[int]]:

@@ -327,6 +327,22 @@ def test_batches_are_measured_where_none_is_given() -> None:
     assert [given.budget_px(task.key) for task in tasks] == [1000, 1000]
 
 
+def test_what_measuring_takes_is_given_back() -> None:
+    class Holding(Inverting):
+        holds = False
+
+        def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> Pixels:
+            self.holds = True
+            return super().paint(pixels_BHWC, norm_BP)
+
+        def free_memory(self) -> None:
+            self.holds = False
+
+    network = Holding()
+    Engine(None).measure([trunk_of(network)])
+    assert not network.holds
+
+
 def test_batches_stay_within_the_budget() -> None:
     tasks = paint_tasks(Inverting(), [10, 20, 30])
     assert Engine(2 * 16 * 16).plan(tasks) == [[0, 1], [2]]

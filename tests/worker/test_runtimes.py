@@ -55,6 +55,10 @@ def test_each_picture_of_a_batch_is_painted_as_it_is_alone(small_zoo: Path, thre
         assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(painted_BHWC, alone[:size], strict=True))
 
 
+def test_what_is_enlarged_eight_times_is_not_computed_side_by_side() -> None:
+    assert OpenVinoRuntime("float32").load(read_archive(SHIPPED_ZOO / "x8.pt")).side_by_side == 1
+
+
 def test_a_batch_that_failed_does_not_harm_the_next(small_zoo: Path) -> None:
     network = OpenVinoRuntime("float32", 2).load(read_archive(small_zoo / "trunk-w4.pt"))
     norm_BP = np.stack([read_style(small_zoo / "red.safetensors")[1]] * 4)

@@ -29,6 +29,8 @@ from worker.runtimes.openvino_streams import Streams  # noqa: E402
 
 KEEP_MEMORY_BELOW = 3 * 2_000_000
 """Values of an input up to which its memory is kept for the next. A large photo takes 0.2 GB a megapixel."""
+MOST_SIDE_BY_SIDE = 4
+"""Factor up to which pictures are enlarged side by side: at 8 each would hold 0.3 GB, which is never given back."""
 
 
 Stage = tuple[Method, int]
@@ -58,11 +60,11 @@ class OpenVinoNetwork:
     @property
     def side_by_side(self) -> int:
         """See `Network.side_by_side`."""
-        return self._streams.count
+        return self._streams.count if (self._archive.card.factor or 1) <= MOST_SIDE_BY_SIDE else 1
 
     def _forward(self, *inputs: Pixels | Values) -> Pixels:
         pictures = len(inputs[0])
-        alone = pictures if pictures == 1 else self._streams.left_over(pictures)
+        alone = pictures if pictures == 1 or self.side_by_side == 1 else self._streams.left_over(pictures)
         parts = [self._side_by_side([value[: pictures - alone] for value in inputs])] if pictures > alone else []
         if alone:
             parts.append(self.stage(Method.FORWARD, *(value[pictures - alone :] for value in inputs)))

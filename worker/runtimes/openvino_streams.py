@@ -25,8 +25,6 @@ class Streams:
 
     def left_over(self, pictures: int) -> int:
         """How many of so many pictures make no round of streams: all cores together are sooner done with them."""
-        if self.count == 1:
-            return pictures
         rest = pictures % self.count
         return rest if rest <= self.count // 2 else 0
 
