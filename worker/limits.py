@@ -8,7 +8,7 @@ UNMEASURED_PX = 1_000_000
 SIDE = 256
 """Px of the pictures that are measured with."""
 ROUNDS = 4
-"""Least rounds of pictures computed side by side in a batch: at its end a device waits for the slowest of them."""
+"""Rounds of pictures computed side by side that make a batch: at its end a device waits for the slowest of them."""
 SIDE_BY_SIDE_PX = 1_000_000
 """Pixels up to which as many pictures make a batch as the device computes best at one time, whatever was measured."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -54,14 +54,18 @@ class Limits:
     def measure(self, network: str, run: Callable[[int], object], limit_s: float, side_by_side: int = 1) -> None:
         """Finds the best batch of a network in about `limit_s`; `run` computes that many pictures of 256x256.
 
-        `side_by_side`: how many of them its device computes best at one time.
+        `side_by_side`: how many of them its device computes best at one time. If several, a batch is rounds of them,
+        and one round is run so that the first client need not wait for what it takes to plan it.
         """
-        if self._fixed_px is None:
-            sizes = [side_by_side * size for size in BATCHES if side_by_side * size <= BATCHES[-1]]
-            found = find_batch(run, sizes or [side_by_side], limit_s)
-            least = ROUNDS * side_by_side if side_by_side > 1 else 1
-            self._batch_px[network] = max(found, least) * SIDE * SIDE
-            self._side_by_side[network] = side_by_side
+        if self._fixed_px is not None:
+            return
+        if side_by_side > 1:
+            run(side_by_side)
+            pictures = ROUNDS * side_by_side
+        else:
+            pictures = find_batch(run, BATCHES, limit_s)
+        self._batch_px[network] = pictures * SIDE * SIDE
+        self._side_by_side[network] = side_by_side
 
     def halve_batch(self, network: str, tried_px: int) -> None:
         """Remembers that a batch of so many pixels was too much."""
