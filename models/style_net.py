@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.layers import conditional_instance_norm, conv, convolve_enlarged, convolve_in_blocks, normalize
+from models.layers import (
+    conditional_instance_norm,
+    conv,
+    convolve_enlarged,
+    convolve_in_blocks,
+    mix_channels,
+    normalize,
+)
 
 
 class NormCursor:
@@ -70,6 +77,7 @@ class EnlargingConvNorm(ConvNorm):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel=3)
+        self.in_channels = in_channels
 
     def convolve(self, x_BCHW: Tensor) -> Tensor:
         """The enlargement and the convolution."""
@@ -94,8 +102,9 @@ class StyleTrunk(nn.Module):
     """The image transformation network of Johnson et al. 2016 with conditional instance norm in place of batch norm.
 
     9x9 convolution, two of stride 2, residual blocks, two nearest-neighbour enlargements each with a 3x3
-    convolution, 9x9 convolution. `width` is the number of channels at full resolution: 32 in the paper, 16 in the
-    models its authors released later.
+    convolution, 9x9 convolution. Strokes and colours come out of the last of these, and scales and shifts alone bend
+    them too little to another style: so a style also mixes the channels that go into each enlargement. `width` is
+    the number of channels at full resolution: 32 in the paper, 16 in the models its authors released later.
     """
 
     def __init__(self, width: int = 16, residual_blocks: int = 5) -> None:
@@ -113,13 +122,22 @@ class StyleTrunk(nn.Module):
 
     @property
     def norm_size(self) -> int:
-        """P, the length of a style's vector: a scale and a shift for every normalised channel."""
-        return 2 * sum(module.channels for module in self.modules() if isinstance(module, ConvNorm))
+        """P, the length of a style's vector.
+
+        A scale and a shift for every normalised channel, then what `mix_channels` takes for each enlargement.
+        """
+        return 2 * self.normalized_channels + sum(layer.in_channels**2 for layer in self._enlargements())
+
+    @property
+    def normalized_channels(self) -> int:
+        """Those that have a mean and a variance, of all layers together."""
+        return sum(module.channels for module in self.modules() if isinstance(module, ConvNorm))
 
     def neutral_norm(self) -> Tensor:
-        """The vector (P,) of scale 1 and shift 0, where a new style starts."""
+        """The vector (P,) of scale 1 and shift 0 that mixes nothing, where a new style starts."""
         layers = [module.channels for module in self.modules() if isinstance(module, ConvNorm)]
-        return torch.cat([torch.cat([torch.ones(c), torch.zeros(c)]) for c in layers])
+        mixes = [torch.zeros(layer.in_channels**2) for layer in self._enlargements()]
+        return torch.cat([*(torch.cat([torch.ones(c), torch.zeros(c)]) for c in layers), *mixes])
 
     def forward(self, content_BCHW: Tensor, norm_BP: Tensor) -> Tensor:
         """Paints each picture in its own style.
@@ -128,7 +146,7 @@ class StyleTrunk(nn.Module):
         Returns a picture of the same size in [0, 1].
         """
         norm = NormCursor(norm_BP)
-        x_BCHW = self._up(self._blocks(self._down(content_BCHW, norm), norm), norm)
+        x_BCHW = self._up(self._blocks(self._down(content_BCHW, norm), norm), norm, norm_BP)
         return self._finish(x_BCHW, content_BCHW)
 
     # A photo too large to be painted in one piece goes through the following, stage by stage, tile by tile. A layer's
@@ -173,19 +191,19 @@ class StyleTrunk(nn.Module):
         norm = HeldCursor(norm_1P, statistics_2C, self._start_of(index) + 2 * channels)
         return features_1CHW + norm.normalize(second_1CHW, channels)
 
-    def up_first(self, features_1CHW: Tensor) -> Tensor:
+    def up_begin(self, features_1CHW: Tensor, norm_1P: Tensor) -> Tensor:
         """What the first enlarging convolution makes of a tile of the blocks' result, not yet normalised."""
-        return self._layer(self.up, 0).convolve(features_1CHW)
+        return self._layer(self.up, 0).convolve(self._mix(0, features_1CHW, norm_1P))
 
     def up_survey(self, first_1CHW: Tensor, mask_11HW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
         """`masked_moments` of what the second makes of a tile of that. The mask has the tile's own size."""
-        second_1CHW = self._next_up(first_1CHW, self._cursor_of_up(norm_1P, statistics_2C))
+        second_1CHW = self._next_up(first_1CHW, self._cursor_of_up(norm_1P, statistics_2C), norm_1P)
         return masked_moments(second_1CHW, functional.interpolate(mask_11HW, scale_factor=2.0, mode="nearest"))
 
     def up_end(self, first_1CHW: Tensor, content_1CHW: Tensor, norm_1P: Tensor, statistics_2C: Tensor) -> Tensor:
-        """The picture in [0, 1], from a tile of `up_first`. Of the photo's tile it takes the size alone."""
+        """The picture in [0, 1], from a tile of `up_begin`. Of the photo's tile it takes the size alone."""
         norm = self._cursor_of_up(norm_1P, statistics_2C)
-        second_1CHW = self._next_up(first_1CHW, norm)
+        second_1CHW = self._next_up(first_1CHW, norm, norm_1P)
         return self._finish(torch.relu(norm.normalize(second_1CHW, self._layer(self.up, 1).channels)), content_1CHW)
 
     def _next_down(self, index: int, before_1CHW: Tensor, norm: HeldCursor) -> Tensor:
@@ -193,12 +211,23 @@ class StyleTrunk(nn.Module):
         normalized_1CHW = torch.relu(norm.normalize(before_1CHW, self._layer(self.down, index - 1).channels))
         return self._layer(self.down, index).convolve(normalized_1CHW)
 
-    def _next_up(self, first_1CHW: Tensor, norm: HeldCursor) -> Tensor:
+    def _next_up(self, first_1CHW: Tensor, norm: HeldCursor, norm_1P: Tensor) -> Tensor:
         normalized_1CHW = torch.relu(norm.normalize(first_1CHW, self._layer(self.up, 0).channels))
-        return self._layer(self.up, 1).convolve(normalized_1CHW)
+        return self._layer(self.up, 1).convolve(self._mix(1, normalized_1CHW, norm_1P))
+
+    def _mix(self, index: int, x_BCHW: Tensor, norm_BP: Tensor) -> Tensor:
+        """What goes into an enlargement, mixed as the pictures' styles want it."""
+        sizes = [layer.in_channels**2 for layer in self._enlargements()]
+        channels = self._enlargements()[index].in_channels
+        start = 2 * self.normalized_channels + sum(sizes[:index])
+        mix_BCC = torch.unflatten(norm_BP[:, start : start + sizes[index]], 1, (channels, channels))
+        return mix_channels(x_BCHW, mix_BCC, channels)
+
+    def _enlargements(self) -> list[EnlargingConvNorm]:
+        return [layer for layer in self.up if isinstance(layer, EnlargingConvNorm)]
 
     def _cursor_of_up(self, norm_1P: Tensor, statistics_2C: Tensor) -> HeldCursor:
-        return HeldCursor(norm_1P, statistics_2C, self.norm_size - 2 * _channels(self.up))
+        return HeldCursor(norm_1P, statistics_2C, 2 * (self.normalized_channels - _channels(self.up)))
 
     @staticmethod
     def _layer(layers: nn.ModuleList, index: int) -> ConvNorm:
@@ -228,9 +257,9 @@ class StyleTrunk(nn.Module):
             x_BCHW = block(x_BCHW, norm)
         return x_BCHW
 
-    def _up(self, x_BCHW: Tensor, norm: NormCursor) -> Tensor:
-        for layer in self.up:
-            x_BCHW = torch.relu(layer(x_BCHW, norm))
+    def _up(self, x_BCHW: Tensor, norm: NormCursor, norm_BP: Tensor) -> Tensor:
+        for index, layer in enumerate(self.up):
+            x_BCHW = torch.relu(layer(self._mix(index, x_BCHW, norm_BP), norm))
         return x_BCHW
 
     def _finish(self, x_BCHW: Tensor, content_BCHW: Tensor) -> Tensor:

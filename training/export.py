@@ -77,7 +77,7 @@ def export_archive(network: nn.Module, card: ModelCard, examples: Mapping[str, t
 def export_trunk(trunk: StyleTrunk, card: ModelCard, path: Path) -> None:
     """Writes a trunk: `forward`, and the stages of a photo too large to be painted in one piece."""
     content_BCHW, norm_1P = torch.rand(2, 3, 48, 64), trunk.neutral_norm()[None]
-    statistics_2C = torch.ones(2, trunk.norm_size // 2)
+    statistics_2C = torch.ones(2, trunk.normalized_channels)
     half_1CHW, features_1CHW = torch.rand(1, 2 * trunk.width, 24, 32), torch.rand(1, 4 * trunk.width, 12, 16)
     examples: dict[str, tuple[Tensor, ...]] = {
         "forward": (content_BCHW, norm_1P.repeat(2, 1)),
@@ -85,7 +85,7 @@ def export_trunk(trunk: StyleTrunk, card: ModelCard, path: Path) -> None:
         "down_second": (content_BCHW[:1], norm_1P, statistics_2C),
         "down_third": (half_1CHW, norm_1P, statistics_2C),
         "down_end": (features_1CHW, norm_1P, statistics_2C),
-        "up_first": (features_1CHW,),
+        "up_begin": (features_1CHW, norm_1P),
         "up_survey": (half_1CHW, torch.ones(1, 1, 24, 32), norm_1P, statistics_2C),
         "up_end": (half_1CHW, content_BCHW[:1], norm_1P, statistics_2C),
     }

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,8 @@ class Trainer:
     preview: Callable[[], None]
     """Draws the preview picture."""
     write_losses: LossWriter = ignore_losses
+    paces: Mapping[str, float] = field(default_factory=dict)
+    """What the task's parameters of these names learn at, in learning rates; others at 1."""
     progress: Progress = field(default_factory=Progress)
 
     def run(self) -> bool:
@@ -101,8 +103,9 @@ class Trainer:
         self.task.to(self.settings.device).eval()
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        parameters = [value for value in self.task.parameters() if value.requires_grad]
-        return torch.optim.Adam(parameters, lr=self.schedule.learning_rate)
+        trained = [(name, value) for name, value in self.task.named_parameters() if value.requires_grad]
+        groups = [{"params": [value], "pace": self.paces.get(name, 1.0)} for name, value in trained]
+        return torch.optim.Adam(groups, lr=self.schedule.learning_rate)
 
     def _take_up(self, optimizer: torch.optim.Optimizer) -> None:
         checkpoint = self.settings.checkpoint
@@ -154,7 +157,7 @@ class Trainer:
         crops_BCHW, number_B, _ = batch
         factor = learning_rate_factor(self.progress.step, self.schedule.steps)
         for group in optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate * factor
+            group["lr"] = self.schedule.learning_rate * factor * group["pace"]
         device = self.settings.device
         pictures_BCHW = crops_BCHW.to(device, non_blocking=True).to(memory_format=torch.channels_last).float() / 255
         optimizer.zero_grad(set_to_none=True)

@@ -31,6 +31,8 @@ VECTOR_STAGES = (Stage(300, 2, 128), Stage(340, 1, 256))
 """Many steps of few photos: so few weights learn as much from one photo as from six, and large crops teach strokes."""
 VECTOR_LEARNING_RATE = 3e-2
 """Thirty times a network's: a vector alone has few weights and bears it."""
+GALLERY_VECTOR_PACE = 20.0
+"""How many times as fast as their trunk the gallery's vectors learn: each sees a tenth of the photos."""
 SCRATCH_STAGES = (Stage(3000, 6, 128), Stage(600, 4, 192), Stage(300, 3, 256))
 BALANCE_PHOTOS = 12
 """Photos on which the untrained losses are measured."""
@@ -51,6 +53,8 @@ class StyleRun:
     schedule: Schedule
     weights: StyleWeights
     train_trunk: bool
+    vector_pace: float = 1.0
+    """How many times as fast as the learning rate says the vectors learn."""
     card: ModelCard | None = None
     """The trunk's, where it stays as it is."""
     before: dict[str, Any] = field(default_factory=dict)
@@ -126,7 +130,15 @@ def _new_gallery(options: argparse.Namespace, gallery: Gallery) -> StyleRun:
     trunk = StyleTrunk(options.width or gallery.width)
     name = f"trunk-w{trunk.width}"
     return StyleRun(
-        name, trunk, name, trunk.neutral_norm(), gallery.styles, schedule, gallery.weights, train_trunk=True
+        name,
+        trunk,
+        name,
+        trunk.neutral_norm(),
+        gallery.styles,
+        schedule,
+        gallery.weights,
+        train_trunk=True,
+        vector_pace=GALLERY_VECTOR_PACE,
     )
 
 
@@ -139,7 +151,16 @@ def _started_gallery(options: argparse.Namespace, gallery: Gallery, path: Path) 
     schedule = override(options, gallery.schedule)
     name = f"trunk-w{trunk.width}"
     return StyleRun(
-        name, trunk, name, start_SP, gallery.styles, schedule, gallery.weights, train_trunk=True, before=card.training
+        name,
+        trunk,
+        name,
+        start_SP,
+        gallery.styles,
+        schedule,
+        gallery.weights,
+        train_trunk=True,
+        vector_pace=GALLERY_VECTOR_PACE,
+        before=card.training,
     )
 
 
@@ -168,6 +189,7 @@ def _run(options: argparse.Namespace, run: StyleRun, network: LossNetwork, group
     config = _config(run, own_weights, own_tv)
     trainer = Trainer(task, run.schedule, CropPolicy(), settings, config, _previewer(task, run, settings, examples))
     trainer.write_losses = loss_writer(options, settings)
+    trainer.paces = {"norms_SP": run.vector_pace}
     if not train(trainer, options):
         return 130
     if group.leads:
@@ -183,6 +205,7 @@ def _config(run: StyleRun, own_weights: dict[str, float], own_tv: dict[str, floa
         "tv_weights": own_tv,
         "before": run.before,
         "styles": [source.name for source in run.styles],
+        "vector_pace": run.vector_pace,
         "trunk": "trained" if run.train_trunk else module_digest(run.trunk),
         "width": run.trunk.width,
     }

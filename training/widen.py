@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.style_net import ConvNorm, StyleTrunk
+from models.style_net import ConvNorm, EnlargingConvNorm, StyleTrunk
 from training.errors import ConfigError
 
 UNEVENNESS = 0.5
@@ -40,8 +40,20 @@ def widen_norms(trunk: StyleTrunk, norms_SP: Tensor, width: int) -> Tensor:
     copies = count_copies(trunk, width)
     channels = [module.channels for module in trunk.modules() if isinstance(module, ConvNorm)]
     # A scale, then a shift for every channel of every layer, as `NormCursor` takes them.
-    parts = torch.split(norms_SP, [count for count in channels for _ in range(2)], dim=1)
-    return torch.cat([part_SC.repeat(1, copies) for part_SC in parts], dim=1)
+    *parts, mixes_SM = torch.split(
+        norms_SP, [*(count for count in channels for _ in range(2)), trunk.norm_size - 2 * sum(channels)], dim=1
+    )
+    return torch.cat([*(part_SC.repeat(1, copies) for part_SC in parts), *_widen_mixes(trunk, mixes_SM, copies)], dim=1)
+
+
+def _widen_mixes(trunk: StyleTrunk, mixes_SM: Tensor, copies: int) -> list[Tensor]:
+    """What enlargements take for `mix_channels`: sums over copies, whose weights are times the root of their number."""
+    channels = [layer.in_channels for layer in trunk.up if isinstance(layer, EnlargingConvNorm)]
+    parts = torch.split(mixes_SM, [count**2 for count in channels], dim=1)
+    return [
+        (torch.unflatten(part_SM, 1, (count, count)).repeat(1, copies, copies) * copies**-0.5).flatten(1)
+        for part_SM, count in zip(parts, channels, strict=True)
+    ]
 
 
 def count_copies(trunk: StyleTrunk, width: int) -> int:

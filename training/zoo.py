@@ -40,6 +40,16 @@ def read_archive(path: Path, task: Task) -> Archive:
 
 def read_trunk(path: Path) -> tuple[StyleTrunk, ModelCard]:
     """A trunk from the zoo as a network that can be trained on. Raises `CheckpointError`."""
+    trunk, card = read_trunk_of_any_version(path)
+    if card.norm_size != trunk.norm_size:
+        raise CheckpointError(
+            f"{path} was exported by an earlier version: `python -m training.reexport {path}` brings it up to date."
+        )
+    return trunk, card
+
+
+def read_trunk_of_any_version(path: Path) -> tuple[StyleTrunk, ModelCard]:
+    """As `read_trunk`. The vectors that an old trunk's card speaks of may be shorter. Raises `CheckpointError`."""
     archive = read_archive(path, Task.STYLE_TRUNK)
     try:
         blocks = int(archive.card.architecture.rsplit("-", 1)[1])

@@ -53,7 +53,7 @@ SCALES = {
     Method.BLOCK_FIRST: Scale(),
     Method.BLOCK_SECOND: Scale(),
     Method.BLOCK_SUM: Scale(),
-    Method.UP_FIRST: Scale(1, 2),
+    Method.UP_BEGIN: Scale(1, 2),
     Method.UP_SURVEY: Scale(2),
     Method.UP_END: Scale(2, REDUCTION),
 }
@@ -61,8 +61,10 @@ CHANGES = (Method.DOWN_END, Method.BLOCK_SUM)
 """Stages that see no neighbours, so that they can write over what they read."""
 SURVEYS = {Method.DOWN_SURVEY: Method.DOWN_SECOND, Method.UP_SURVEY: Method.UP_END}
 """Surveys, and the stages that compute their layers again, and that see at least as far."""
-WITHOUT_VECTORS = (Method.DOWN_SURVEY, Method.BLOCK_FIRST, Method.UP_FIRST)
-"""Stages that normalise nothing, and so are given neither a style nor statistics."""
+WITHOUT_STATISTICS = (Method.DOWN_SURVEY, Method.BLOCK_FIRST, Method.UP_BEGIN)
+"""Stages that normalise nothing."""
+WITHOUT_STYLE = (Method.DOWN_SURVEY, Method.BLOCK_FIRST)
+"""Those that mix no channels either."""
 
 
 def can_paint_in_tiles(network: CarefulNetwork) -> bool:
@@ -80,6 +82,7 @@ class LargePainting:
         self._network = network
         self._side = isqrt(min(tile_px, STAGE_TILE_PX)) // REDUCTION
         self._norm_1P = norm_P[None]
+        # Room for more than there are: a vector has at least two values for each.
         self._statistics_2C = np.zeros((2, norm_P.size // 2), np.float32)
         self._known = 0
         """Channels whose statistics have been taken, in the network's order."""
@@ -92,7 +95,7 @@ class LargePainting:
             second_1CHW = self._measured(Method.BLOCK_SECOND, first_1CHW, block)
             self._change(Method.BLOCK_SUM, features_1CHW, second_1CHW, block=block)
             del first_1CHW, second_1CHW
-        enlarged_1CHW = self._measured(Method.UP_FIRST, features_1CHW)
+        enlarged_1CHW = self._measured(Method.UP_BEGIN, features_1CHW)
         del features_1CHW
         self._survey(Method.UP_SURVEY, enlarged_1CHW)
         return self._finish(enlarged_1CHW)
@@ -154,7 +157,8 @@ class LargePainting:
         self._known = channels.stop
 
     def _vectors(self, method: Method) -> tuple[Values, ...]:
-        return () if method in WITHOUT_VECTORS else (self._norm_1P, self._statistics_2C)
+        style = () if method in WITHOUT_STYLE else (self._norm_1P,)
+        return style if method in WITHOUT_STATISTICS else (*style, self._statistics_2C)
 
     def _plan(self, method: Method, before: Pixels | Held) -> Iterator[tuple[Tile, Tile]]:
         """Tiles of the places, which overlap by as much as the stage sees, and the same tiles of its input."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.layers import conv, convolve_enlarged, convolve_in_blocks
+from models.layers import conv, convolve_enlarged, convolve_in_blocks, mix_channels
 
 SIZES = [(16, 16), (17, 19), (18, 21), (31, 16)]
 
@@ -26,6 +26,18 @@ def test_pixels_computed_as_channels_are_the_same(height: int, width: int, block
     in_blocks_BCHW = convolve_in_blocks(x_BCHW, layer.weight, layer.bias, *block)
 
     torch.testing.assert_close(in_blocks_BCHW, layer(x_BCHW))
+
+
+def test_each_picture_mixes_its_own_channels() -> None:
+    torch.manual_seed(0)
+    x_BCHW, mix_BCC = torch.randn(2, 4, 5, 6), torch.randn(2, 4, 4)
+    mix_BCC[1] = 0
+
+    mixed_BCHW = mix_channels(x_BCHW, mix_BCC, 4)
+
+    expected_CHW = x_BCHW[0] + 0.5 * torch.einsum("oc,chw->ohw", mix_BCC[0], x_BCHW[0])
+    torch.testing.assert_close(mixed_BCHW[0], expected_CHW)
+    assert mixed_BCHW[1].equal(x_BCHW[1])
 
 
 def test_both_learn_what_the_plain_convolutions_learn() -> None:

@@ -30,21 +30,43 @@ def test_a_painted_picture_is_as_large_as_the_photo(height: int, width: int) -> 
 
 
 @pytest.mark.parametrize(("width", "blocks"), [(16, 5), (32, 5), (4, 2)])
-def test_norm_size_counts_a_scale_and_a_shift_per_normalized_channel(width: int, blocks: int) -> None:
+def test_norm_size_counts_scales_shifts_and_what_enlargements_mix(width: int, blocks: int) -> None:
     trunk = StyleTrunk(width, blocks)
     channels = width + 2 * width + 4 * width + blocks * 2 * 4 * width + 2 * width + width
 
-    assert trunk.norm_size == 2 * channels
+    assert trunk.normalized_channels == channels
+    assert trunk.norm_size == 2 * channels + (4 * width) ** 2 + (2 * width) ** 2
     assert trunk.neutral_norm().shape == (trunk.norm_size,)
 
 
-def test_the_neutral_norm_normalizes_and_nothing_else() -> None:
+def test_the_neutral_norm_normalizes_and_does_nothing_else() -> None:
     trunk = small_trunk()
     cursor = NormCursor(trunk.neutral_norm()[None])
     for layer in (*trunk.down, trunk.blocks[0].first, trunk.blocks[0].second, *trunk.up):
         scale_BC, shift_BC = cursor.take(int(layer.channels))
         assert scale_BC.eq(1).all()
         assert shift_BC.eq(0).all()
+    assert trunk.neutral_norm()[2 * trunk.normalized_channels :].eq(0).all()
+
+
+@pytest.mark.parametrize("enlargement", [0, 1])
+def test_a_style_may_exchange_the_channels_that_are_enlarged(enlargement: int) -> None:
+    trunk = small_trunk()
+    norm_P, channels = random_norms(trunk, 1)[0], (16, 8)[enlargement]
+    start = 2 * trunk.normalized_channels + (0, 16**2)[enlargement]
+    mix_CC = norm_P[start : start + channels**2].view(channels, channels)
+    exchanged = small_trunk()
+    order = torch.randperm(channels)
+    with torch.no_grad():
+        mix_CC.copy_((torch.eye(channels)[order] - torch.eye(channels)) * channels**0.5)
+        weight = exchanged.get_parameter(f"up.{enlargement}.conv.weight")
+        weight.copy_(weight[:, order.argsort()])
+        content_BCHW, neutral_P = torch.rand(1, 3, 30, 23), norm_P.clone()
+        neutral_P[start : start + channels**2] = 0
+        torch.testing.assert_close(
+            trunk(content_BCHW, norm_P[None]), exchanged(content_BCHW, neutral_P[None]), atol=1e-5, rtol=0
+        )
+        assert (trunk(content_BCHW, norm_P[None]) - trunk(content_BCHW, neutral_P[None])).abs().max() > 0.01
 
 
 def test_conditional_instance_norm_gives_each_channel_its_mean_and_deviation() -> None:

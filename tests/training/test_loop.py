@@ -34,9 +34,31 @@ class HungryTask(nn.Module):
         return {"total": (pictures_BCHW.mean() - self.weight).square()}
 
 
+class PairTask(nn.Module):
+    """Learns the pictures' brightness twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow = nn.Parameter(torch.zeros(()))
+        self.quick = nn.Parameter(torch.zeros(()))
+
+    def forward(self, pictures_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
+        values = torch.stack([self.slow, self.quick])
+        return {"total": (pictures_BCHW.mean() - values).square().sum()}
+
+
 def trainer(task: nn.Module, photos: Path, folder: Path, stage: Stage) -> Trainer:
     settings = RunSettings(tuple(list_photos(photos)), folder, torch.device("cpu"), data_processes=0)
     return Trainer(task, Schedule((stage,)), CropPolicy(), settings, {}, lambda: None)
+
+
+def test_parameters_learn_at_their_own_pace(photos: Path, tmp_path: Path) -> None:
+    task = PairTask()
+    learning = trainer(task, photos, tmp_path, Stage(1, 2, 32))
+    learning.paces = {"quick": 5.0}
+    learning.run()
+    assert task.slow.item() > 0
+    assert task.quick.item() == pytest.approx(5 * task.slow.item(), rel=1e-3)
 
 
 def test_out_of_memory_says_which_batch_fits(photos: Path, tmp_path: Path) -> None:

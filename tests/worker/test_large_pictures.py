@@ -44,7 +44,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 @pytest.fixture(scope="module")
 def norms(archive: Archive) -> Norms:
     random = np.random.default_rng(5)
-    return random.uniform(0.3, 1.5, archive.card.norm_size or 0).astype(np.float32)
+    mixes = (4 * WIDTH) ** 2 + (2 * WIDTH) ** 2
+    scales_and_shifts = random.uniform(0.3, 1.5, (archive.card.norm_size or 0) - mixes)
+    # As large as training makes them.
+    return np.concatenate([scales_and_shifts, random.uniform(-0.6, 0.6, mixes)]).astype(np.float32)
 
 
 class Recording:
@@ -162,7 +165,7 @@ def test_each_stage_runs_once(archive: Archive, norms: Norms) -> None:
         Method.BLOCK_FIRST: 2,
         Method.BLOCK_SECOND: 2,
         Method.BLOCK_SUM: 2,
-        Method.UP_FIRST: 1,
+        Method.UP_BEGIN: 1,
         Method.UP_SURVEY: 1,
         Method.UP_END: 1,
     }

@@ -87,7 +87,7 @@ def see_farthest(archive: Archive, factor: int) -> int:
         (Method.DOWN_THIRD, 1),
         (Method.BLOCK_FIRST, 1),
         (Method.BLOCK_SECOND, 1),
-        (Method.UP_FIRST, 1),
+        (Method.UP_BEGIN, 1),
         # 3x3 and 9x9 at twice the resolution.
         (Method.UP_END, 3),
     ],

@@ -7,7 +7,7 @@ import pytest
 from tests.pictures import draw_photo
 from worker.archive import read_archive, read_style
 from worker.arrays import Pixels
-from worker.large_pictures import WITHOUT_VECTORS
+from worker.large_pictures import WITHOUT_STATISTICS, WITHOUT_STYLE
 from worker.runtimes import Runtime, Values
 from worker.runtimes.methods import Method
 from worker.runtimes.openvino import OpenVinoRuntime
@@ -127,11 +127,13 @@ def stage_inputs(method: Method, norm_size: int, channels: int) -> list[Pixels |
         Method.BLOCK_FIRST: [features_1CHW],
         Method.BLOCK_SECOND: [features_1CHW],
         Method.BLOCK_SUM: [features_1CHW, features_1CHW[:, ::-1].copy()],
-        Method.UP_FIRST: [features_1CHW],
+        Method.UP_BEGIN: [features_1CHW],
         Method.UP_SURVEY: [half_1CHW, half_mask_11HW],
         Method.UP_END: [half_1CHW, photo_1HWC],
     }
-    return inputs[method] if method in WITHOUT_VECTORS else [*inputs[method], norm_1P, statistics_2C]
+    style = [] if method in WITHOUT_STYLE else [norm_1P]
+    statistics = [] if method in WITHOUT_STATISTICS else [statistics_2C]
+    return [*inputs[method], *style, *statistics]
 
 
 def test_a_worker_with_few_threads_may_use_any_core(small_zoo: Path) -> None:

@@ -14,7 +14,7 @@ class Method(StrEnum):
     BLOCK_FIRST = "block_first"
     BLOCK_SECOND = "block_second"
     BLOCK_SUM = "block_sum"
-    UP_FIRST = "up_first"
+    UP_BEGIN = "up_begin"
     UP_SURVEY = "up_survey"
     UP_END = "up_end"
 

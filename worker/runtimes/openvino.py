@@ -185,7 +185,7 @@ def _inputs(card: ModelCard, method: Method) -> list[tuple[ov.PartialShape, ov.T
         return [pixels]
     norm = (ov.PartialShape([-1, card.norm_size]), ov.Type.f32)
     mask = (ov.PartialShape([1, 1, -1, -1]), ov.Type.f32)
-    statistics = (ov.PartialShape([2, card.norm_size // 2]), ov.Type.f32)
+    statistics = (ov.PartialShape([2, -1]), ov.Type.f32)
     half = (ov.PartialShape([1, 2 * card.width, -1, -1]), ov.Type.f32)
     features = (ov.PartialShape([1, 4 * card.width, -1, -1]), ov.Type.f32)
     return {
@@ -197,7 +197,7 @@ def _inputs(card: ModelCard, method: Method) -> list[tuple[ov.PartialShape, ov.T
         Method.BLOCK_FIRST: [features],
         Method.BLOCK_SECOND: [features, norm, statistics],
         Method.BLOCK_SUM: [features, features, norm, statistics],
-        Method.UP_FIRST: [features],
+        Method.UP_BEGIN: [features, norm],
         Method.UP_SURVEY: [half, mask, norm, statistics],
         Method.UP_END: [half, pixels, norm, statistics],
     }[method]

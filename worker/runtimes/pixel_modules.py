@@ -85,7 +85,7 @@ _STAGES: Mapping[Method, str] = {
     Method.BLOCK_FIRST: "def forward(self, x): return self.network.{}(x)",
     Method.BLOCK_SECOND: "def forward(self, x, norm, s): return self.network.{}(x, norm, s)",
     Method.BLOCK_SUM: "def forward(self, x, second, norm, s): return self.network.{}(x, second, norm, s)",
-    Method.UP_FIRST: "def forward(self, x): return self.network.{}(x)",
+    Method.UP_BEGIN: "def forward(self, x, norm): return self.network.{}(x, norm)",
     Method.UP_SURVEY: "def forward(self, x, mask, norm, s): return self.network.{}(x, mask, norm, s)",
     Method.UP_END: "def forward(self, x, photo, norm, s): "
     "return self.finish(self.network.{}(x, photo.permute(0, 3, 1, 2), norm, s))",

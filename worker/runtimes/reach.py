@@ -53,11 +53,11 @@ def _channels(method: Method, width: int) -> int:
 
 def _run(archive: Archive, method: Method, input_1CHW: Tensor, generator: torch.Generator) -> Tensor:
     run = getattr(archive.module, method.name_in_archive(0))
-    if archive.card.task is not Task.STYLE_TRUNK or method in (Method.BLOCK_FIRST, Method.UP_FIRST):
+    if archive.card.task is not Task.STYLE_TRUNK or method is Method.BLOCK_FIRST:
         return run(input_1CHW)  # type: ignore[no-any-return]
     # Small numbers, lest the sigmoid be flat; positive shifts, lest the ReLUs be closed.
     norm_1P = 0.1 * torch.rand(1, archive.card.norm_size or 0, generator=generator) + 0.05
-    if method is Method.FORWARD:
+    if method in (Method.FORWARD, Method.UP_BEGIN):
         return run(input_1CHW, norm_1P)  # type: ignore[no-any-return]
     statistics_2C = torch.rand(2, norm_1P.shape[1] // 2, generator=generator) + 0.5
     if method is not Method.UP_END:
