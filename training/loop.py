@@ -103,8 +103,11 @@ class Trainer:
         self.task.to(self.settings.device).eval()
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        trained = [(name, value) for name, value in self.task.named_parameters() if value.requires_grad]
-        groups = [{"params": [value], "pace": self.paces.get(name, 1.0)} for name, value in trained]
+        by_pace: dict[float, list[nn.Parameter]] = {}
+        for name, value in self.task.named_parameters():
+            if value.requires_grad:
+                by_pace.setdefault(self.paces.get(name, 1.0), []).append(value)
+        groups = [{"params": values, "pace": pace} for pace, values in by_pace.items()]
         return torch.optim.Adam(groups, lr=self.schedule.learning_rate)
 
     def _take_up(self, optimizer: torch.optim.Optimizer) -> None:
