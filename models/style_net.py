@@ -217,10 +217,9 @@ class StyleTrunk(nn.Module):
 
     def _mix(self, index: int, x_BCHW: Tensor, norm_BP: Tensor) -> Tensor:
         """What goes into an enlargement, mixed as the pictures' styles want it."""
-        sizes = [layer.in_channels**2 for layer in self._enlargements()]
-        channels = self._enlargements()[index].in_channels
-        start = 2 * self.normalized_channels + sum(sizes[:index])
-        mix_BCC = torch.unflatten(norm_BP[:, start : start + sizes[index]], 1, (channels, channels))
+        *before, channels = (layer.in_channels for layer in self._enlargements()[: index + 1])
+        start = 2 * self.normalized_channels + sum(count**2 for count in before)
+        mix_BCC = torch.unflatten(norm_BP[:, start : start + channels**2], 1, (channels, channels))
         return mix_channels(x_BCHW, mix_BCC, channels)
 
     def _enlargements(self) -> list[EnlargingConvNorm]:
