@@ -14,6 +14,57 @@ HEADERS_TIMEOUT_S = 10.0
 """Seconds in which a request's line and headers must have arrived, or the rest of an upload that has been refused."""
 GRACE_S = 10
 """Seconds that requests in hand have when the server is asked to stop."""
+HELD_BYTES = 65_536
+"""Bytes of an answer that are held back at most until the rest of what is written with them is there."""
+
+
+class WholeAnswers:
+    """A transport that sends what is written in one turn of the loop in one piece, as headers and a picture are.
+
+    uvicorn writes headers and body one after the other. A process that is killed in between has promised a picture
+    that never comes, and a proxy that has passed the headers on cannot ask another process any more. It also costs
+    a system call more, here and in the proxy. A stream's events are written in turns of their own.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Sends it before the loop's next turn."""
+        if not self._held:
+            self._loop.call_soon(self._send)
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes > HELD_BYTES:  # or the transport would not see in time that the client is slow
+            self._send()
+
+    def close(self) -> None:
+        """Sends what is held, and closes."""
+        self._send()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """As the transport's."""
+        return self._transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        """As the transport's."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """As the transport's."""
+        self._transport.resume_reading()
+
+    def _send(self) -> None:
+        held, self._held, self._held_bytes = self._held, [], 0
+        if held and not self._transport.is_closing():
+            self._transport.writelines(held)
 
 
 class ImpatientProtocol(HttpToolsProtocol):
@@ -28,7 +79,7 @@ class ImpatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Waits for the first request."""
         _send_at_once(transport)
-        super().connection_made(transport)
+        super().connection_made(WholeAnswers(transport, self.loop))  # type: ignore[arg-type]
         self._hang_up_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,7 +121,7 @@ class ImpatientProtocol(HttpToolsProtocol):
 
 
 def _send_at_once(transport: asyncio.Transport) -> None:
-    """Headers and body are written one after the other: by itself, TCP may hold the second back for 40 ms."""
+    """By itself, TCP may hold a stream's next event back for 40 ms, and the end of a large picture."""
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

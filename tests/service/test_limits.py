@@ -1,6 +1,7 @@
 """What one client, or many at once, cannot do to the service."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -263,3 +264,43 @@ def test_no_part_of_an_answer_waits_for_the_client_to_confirm_the_one_before(red
         (connection,) = running.server_state.connections
         options = cast(Any, connection).transport.get_extra_info("socket")
         assert options.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_headers_do_not_leave_before_the_answer_that_they_announce(redis_url: str) -> None:
+    """A process that is killed after it sent them could not be replaced by another one any more."""
+    with listening(redis_url) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        for _ in range(50):
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: impasto\r\n\r\n")
+            head, _, body = client.recv(1 << 20).partition(b"\r\n\r\n")
+            (length,) = re.findall(rb"content-length: (\d+)", head)
+            assert len(body) == int(length)
+
+
+@pytest.mark.parametrize("size", [10, server.HELD_BYTES * 40], ids=["small", "large"])
+def test_what_is_written_arrives_in_its_order_and_is_not_hoarded(size: int) -> None:
+    """Also what is written just before the connection is closed."""
+    pieces = [bytes([number]) * size for number in range(5)]
+
+    async def answer() -> bytes:
+        held = []
+
+        class Answering(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                whole = server.WholeAnswers(cast(asyncio.Transport, transport), asyncio.get_running_loop())
+                for piece in pieces:
+                    whole.write(piece)
+                    held.append(cast(asyncio.Transport, transport).get_write_buffer_size())
+                whole.close()
+                assert whole.is_closing()
+
+        listener = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+        async with listener:
+            reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+            received = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        # The transport knows of a large answer at once, so that it can ask for a pause.
+        assert any(held) is (size > server.HELD_BYTES)
+        return received
+
+    assert asyncio.run(answer()) == b"".join(pieces)
