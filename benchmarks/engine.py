@@ -112,6 +112,9 @@ def _contenders(trunk: Trunk, device: str, folder: Path) -> Iterator[tuple[str, 
     """Programs by name, the one that the worker would choose first."""
     for runtime, precision in _runtimes(device):
         yield f"{runtime} {precision}", choose_runtime(runtime, device, precision, 0).load(trunk.archive).paint
+    if device == "cuda":
+        graphs = choose_runtime("torchscript", device, "auto", 0, cuda_graphs=True)
+        yield "torchscript float16, CUDA graphs", graphs.load(trunk.archive).paint
     if device == "cpu":
         yield "ONNX Runtime float32", OnnxNetwork(trunk.archive, folder).paint
     yield EAGER, EagerNetwork(trunk.archive, device).paint

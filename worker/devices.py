@@ -8,7 +8,7 @@ from worker.errors import StartError
 from worker.runtimes import Runtime
 
 
-def choose_runtime(runtime: str, device: str, precision: str, threads: int) -> Runtime:
+def choose_runtime(runtime: str, device: str, precision: str, threads: int, *, cuda_graphs: bool = False) -> Runtime:
     """The runtime for the settings of those names. Raises `StartError` for what this machine cannot do."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -26,7 +26,7 @@ def choose_runtime(runtime: str, device: str, precision: str, threads: int) -> R
             return OpenVinoRuntime(precision, threads)
         from worker.runtimes.torchscript import TorchScriptRuntime
 
-        return TorchScriptRuntime(device, precision)
+        return TorchScriptRuntime(device, precision, cuda_graphs=cuda_graphs)
     except ValueError as error:
         raise StartError(f"IMPASTO_PRECISION: {error}") from error
 

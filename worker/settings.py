@@ -36,6 +36,9 @@ class WorkerSettings(BaseSettings):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="`auto` is the half precision that the device computes fastest, else float32"
     )
+    cuda_graphs: bool = Field(
+        False, description="whether a GPU records batches of sizes that come again and again, and replays them"
+    )
     threads: int = Field(0, ge=0, description="CPU threads of one process's network; 0 divides all cores")
     max_batch: int = Field(32, ge=1, description="most pictures that go to the device at once")
     batch_megapixels: float | None = Field(

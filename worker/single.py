@@ -14,7 +14,6 @@ from worker.connection import connect, retry_until_available
 from worker.consumer import BatchWorker
 from worker.contract import WorkerReport
 from worker.device_memory import memory_of
-from worker.devices import choose_runtime
 from worker.errors import StartError
 from worker.live_catalog import LiveCatalog
 from worker.metrics import WorkerMetrics
@@ -23,7 +22,7 @@ from worker.report import Reporter
 from worker.settings import WorkerSettings
 from worker.vitals import Pulse
 from worker.watchdog import Watchdog
-from worker.workbench import check_trunk, open_engine
+from worker.workbench import check_trunk, open_engine, open_runtime
 
 log = logging.getLogger("worker")
 
@@ -31,7 +30,7 @@ log = logging.getLogger("worker")
 def run(settings: WorkerSettings) -> None:
     """Loads the zoo, then works until SIGTERM or SIGINT. Raises `StartError` or `ZooError`."""
     _leave_on_signals()
-    runtime = choose_runtime(settings.runtime, settings.device, settings.precision, settings.threads)
+    runtime = open_runtime(settings)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     connection = connect(settings.redis_url)
     report = WorkerReport(name=name, device=runtime.device, runtime=runtime.name, styles=(), upscalers=())

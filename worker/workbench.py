@@ -29,7 +29,13 @@ def open_workbench(settings: WorkerSettings, *tasks: Task) -> Workbench:
 
 def open_runtime(settings: WorkerSettings) -> Runtime:
     """The device, ready. Raises `StartError`."""
-    return choose_runtime(settings.runtime, settings.device, settings.precision, settings.threads)
+    return choose_runtime(
+        settings.runtime,
+        settings.device,
+        settings.precision,
+        settings.threads,
+        cuda_graphs=settings.cuda_graphs,
+    )
 
 
 def load_zoo(settings: WorkerSettings, runtime: Runtime, *tasks: Task) -> Catalog:

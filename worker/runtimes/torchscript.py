@@ -4,6 +4,7 @@ import copy
 import logging
 import threading
 import warnings
+from collections.abc import Callable
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from worker.archive import Archive
 from worker.arrays import Norms, Pixels
 from worker.runtimes import Values
+from worker.runtimes.cuda_graphs import GraphedNetwork
 from worker.runtimes.methods import Method
 from worker.runtimes.pixel_modules import count_blocks, to_pixel_module
 from worker.runtimes.reach import measure_reach
@@ -29,7 +31,9 @@ class TorchScriptNetwork:
         self._runtime = runtime
         self._archive = archive
         self._loading = threading.Lock()
-        self._modules = {(Method.FORWARD, 0): runtime.freeze(archive, Method.FORWARD, 0)}
+        whole: Callable[..., Tensor] = runtime.freeze(archive, Method.FORWARD, 0)
+        self._graphed = GraphedNetwork(whole) if runtime.cuda_graphs else None
+        self._modules = {(Method.FORWARD, 0): self._graphed or whole}
         self.reach = cache(partial(measure_reach, archive))
 
     def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> Pixels:
@@ -66,6 +70,8 @@ class TorchScriptNetwork:
 
     def free_memory(self) -> None:
         """See `Network.free_memory`."""
+        if self._graphed:
+            self._graphed.forget()
         if self._runtime.on_gpu:
             torch.cuda.empty_cache()
 
@@ -80,8 +86,11 @@ class TorchScriptRuntime:
 
     name = "torchscript"
 
-    def __init__(self, device: str, precision: str = "auto") -> None:
-        """`precision`: auto, float32 or float16 (CUDA). Raises `ValueError` for others."""
+    def __init__(self, device: str, precision: str = "auto", *, cuda_graphs: bool = False) -> None:
+        """`precision`: auto, float32 or float16 (CUDA). With `cuda_graphs`, a GPU replays batches of a shape that it knows.
+
+        Raises `ValueError` for other precisions.
+        """
         half_by_default = device.startswith("cuda")
         dtypes = {
             "auto": torch.float16 if half_by_default else torch.float32,
@@ -93,6 +102,7 @@ class TorchScriptRuntime:
         self._device = torch.device(device)
         self.dtype = dtypes[precision]
         self.on_gpu = half_by_default
+        self.cuda_graphs = cuda_graphs and self.on_gpu
         self.device = f"{device} {str(self.dtype).removeprefix('torch.')}"
 
     def load(self, archive: Archive) -> TorchScriptNetwork:
