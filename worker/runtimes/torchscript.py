@@ -87,7 +87,7 @@ class TorchScriptRuntime:
     name = "torchscript"
 
     def __init__(self, device: str, precision: str = "auto", *, cuda_graphs: bool = False) -> None:
-        """`precision`: auto, float32 or float16 (CUDA). With `cuda_graphs`, a GPU replays batches of a shape that it knows.
+        """`precision`: auto, float32 or float16 (CUDA). With `cuda_graphs`, a GPU replays shapes that come again.
 
         Raises `ValueError` for other precisions.
         """
