@@ -115,66 +115,58 @@ def fit_gallery(options: argparse.Namespace, group: ProcessGroup) -> int:
     return _run(options, _plan_gallery(options, gallery), load_loss_network(options.loss_weights), group)
 
 
+@dataclass(frozen=True)
+class GalleryStart:
+    """What a gallery's training begins with."""
+
+    trunk: StyleTrunk
+    norms: Tensor
+    """One vector (P,) for all styles, or each style's own (S, P)."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """What they have already had."""
+
+
 def _plan_gallery(options: argparse.Namespace, gallery: Gallery) -> StyleRun:
-    width = options.width or gallery.width
-    if options.start_from:
-        return _started_gallery(options, gallery, options.start_from / f"trunk-w{width}.pt")
-    if options.widen_from:
-        return _widened_gallery(options, gallery, find_narrower(options.widen_from, width), width)
-    return _new_gallery(options, gallery)
-
-
-def _new_gallery(options: argparse.Namespace, gallery: Gallery) -> StyleRun:
     schedule = override(options, gallery.schedule)
-    torch.manual_seed(schedule.seed)
-    trunk = StyleTrunk(options.width or gallery.width)
-    name = f"trunk-w{trunk.width}"
+    start = _start_gallery(options, gallery, schedule.seed)
+    name = f"trunk-w{start.trunk.width}"
     return StyleRun(
         name,
-        trunk,
+        start.trunk,
         name,
-        trunk.neutral_norm(),
+        start.norms,
         gallery.styles,
         schedule,
         gallery.weights,
         train_trunk=True,
         vector_pace=GALLERY_VECTOR_PACE,
+        before=start.training,
     )
 
 
-def _started_gallery(options: argparse.Namespace, gallery: Gallery, path: Path) -> StyleRun:
-    """Goes on with the trunk and the vectors of a zoo; styles that are new there start from the mean of the others."""
+def _start_gallery(options: argparse.Namespace, gallery: Gallery, seed: int) -> GalleryStart:
+    width = options.width or gallery.width
+    if options.start_from:
+        return _read_gallery(gallery, options.start_from / f"trunk-w{width}.pt")
+    if options.widen_from:
+        narrow = _read_gallery(gallery, find_narrower(options.widen_from, width))
+        return GalleryStart(
+            widen_trunk(narrow.trunk, width, seed),
+            widen_norms(narrow.trunk, narrow.norms, width),
+            {**narrow.training, "widened_from": narrow.trunk.width},
+        )
+    torch.manual_seed(seed)
+    trunk = StyleTrunk(width)
+    return GalleryStart(trunk, trunk.neutral_norm())
+
+
+def _read_gallery(gallery: Gallery, path: Path) -> GalleryStart:
+    """A zoo's trunk and vectors; styles that are new there start from the mean of the others."""
     trunk, card = read_trunk(path)
     known = {style.card.name: style.norm_P for style in read_styles(path.parent, card.digest)}
     mean_P = torch.stack(list(known.values())).mean(dim=0) if known else trunk.neutral_norm()
-    start_SP = torch.stack([known.get(source.name, mean_P) for source in gallery.styles])
-    schedule = override(options, gallery.schedule)
-    name = f"trunk-w{trunk.width}"
-    return StyleRun(
-        name,
-        trunk,
-        name,
-        start_SP,
-        gallery.styles,
-        schedule,
-        gallery.weights,
-        train_trunk=True,
-        vector_pace=GALLERY_VECTOR_PACE,
-        before=card.training,
-    )
-
-
-def _widened_gallery(options: argparse.Namespace, gallery: Gallery, path: Path, width: int) -> StyleRun:
-    """As `_started_gallery`, on a wider trunk that paints the same at first."""
-    narrow = _started_gallery(options, gallery, path)
-    name = f"trunk-w{width}"
-    return replace(
-        narrow,
-        name=name,
-        trunk_name=name,
-        trunk=widen_trunk(narrow.trunk, width, narrow.schedule.seed),
-        start_P=widen_norms(narrow.trunk, narrow.start_P, width),
-        before={**narrow.before, "widened_from": narrow.trunk.width},
+    return GalleryStart(
+        trunk, torch.stack([known.get(source.name, mean_P) for source in gallery.styles]), card.training
     )
 
 
