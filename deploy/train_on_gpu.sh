@@ -41,13 +41,16 @@ fit() {
 
 # The paper's length: 40,000 steps of at least 4 pictures, up to 256 px; 200,000 steps for the upscalers.
 gallery() { fit "$1" gallery --styles "$styles" --width "$2" --stages 10000x16@128 15000x8@192 15000x8@256; }
-upscaler() { fit "$1" upscale --factor "$2" --stages 120000x16@96 80000x16@128; }
+upscaler() { fit "x$1" upscale --factor "$1" --stages 120000x16@96 80000x16@128 "${@:2}"; }
+# Its first stage is an x4: this machine's own, or the shipped one.
+start_of_x8() { if [[ -e $state/zoo/x4.pt ]]; then echo "$state/zoo/x4.pt"; else echo models/zoo/x4.pt; fi; }
 
 for what in "$@"; do
     case $what in
         w16) gallery w16 16 ;;
         w32) gallery w32 32 ;;
-        x2 | x4 | x8) upscaler "$what" "${what#x}" ;;
+        x2 | x4) upscaler "${what#x}" ;;
+        x8) upscaler 8 --architecture progressive --start-from "$(start_of_x8)" ;;
         *) echo "Nothing is called $what: choose among w16 w32 x2 x4 x8." >&2 && exit 2 ;;
     esac
 done

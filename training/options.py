@@ -82,7 +82,11 @@ def _add_upscale_options(upscale: argparse.ArgumentParser) -> None:
         default=UpscaleWeights.adversarial,
         help="of a discriminator's verdict, 0 for none; default: %(default)s",
     )
-    upscale.add_argument("--start-from", type=Path, help="archive of an upscaler whose weights to start from")
+    upscale.add_argument(
+        "--start-from",
+        type=Path,
+        help="archive of an upscaler whose weights to start from; for a progressive one also one of half the factor",
+    )
     upscale.add_argument(
         "--warm-up", type=int, metavar="STEPS", help="of the per-pixel loss alone (default: half the first stage)"
     )

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from models.card import ModelCard, Task
-from models.sr_net import build_upscaler
+from models.sr_net import ProgressiveUpscaler, build_upscaler
 from training.config import Schedule, Stage, UpscaleWeights
 from training.data import CropPolicy
 from training.distributed import ProcessGroup
-from training.errors import CheckpointError
+from training.errors import CheckpointError, ConfigError
 from training.export import export_upscaler, module_digest
 from training.loop import Trainer, describe_schedule
 from training.losses import load_loss_network
@@ -55,7 +55,10 @@ def fit_upscale(options: argparse.Namespace, group: ProcessGroup) -> int:
 
 def _build_task(options: argparse.Namespace, schedule: Schedule) -> UpscaleTask:
     torch.manual_seed(schedule.seed)
-    network = build_upscaler(options.architecture, options.factor)
+    try:
+        network = build_upscaler(options.architecture, options.factor)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if options.start_from:
         start_from(network, options.start_from)
     return UpscaleTask(
@@ -85,8 +88,12 @@ def _warm_up(options: argparse.Namespace, schedule: Schedule) -> int:
 
 
 def start_from(network: nn.Module, path: Path) -> None:
-    """Takes the weights of an upscaler of the same architecture and factor. Raises `CheckpointError`."""
+    """Takes the weights of an upscaler of the same architecture and factor, or for the first stage of a progressive one
+    those of a compact one of half the factor. Raises `CheckpointError`.
+    """
     archive = read_archive(path, Task.UPSCALE)
+    if isinstance(network, ProgressiveUpscaler) and archive.card.architecture == "compact":
+        network = network.first
     try:
         network.load_state_dict(archive.module.state_dict())
     except RuntimeError as error:

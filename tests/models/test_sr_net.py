@@ -4,18 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from models.sr_net import FACTORS, CompactUpscaler, PaperUpscaler, build_upscaler
+from models.sr_net import FACTORS, UPSCALERS, CompactUpscaler, PaperUpscaler, ProgressiveUpscaler, build_upscaler
 from tests.models.tracing import traced
 
 SIZES = [(16, 16), (16, 17), (21, 16), (33, 18)]
 SMALL: dict[str, Callable[[int], nn.Module]] = {
     "compact": lambda factor: CompactUpscaler(factor, width=6, layers=2),
     "paper": lambda factor: PaperUpscaler(factor, width=6, residual_blocks=1),
+    "progressive": lambda factor: ProgressiveUpscaler(factor, width=6, layers=2, last_width=4, last_layers=2),
 }
+KINDS = [(name, factor) for name in SMALL for factor in FACTORS if (name, factor) != ("progressive", 2)]
 
 
-@pytest.mark.parametrize("factor", FACTORS)
-@pytest.mark.parametrize("architecture", SMALL)
+@pytest.mark.parametrize(("architecture", "factor"), KINDS)
 def test_the_traced_upscaler_equals_the_eager_one_and_enlarges_exactly(architecture: str, factor: int) -> None:
     torch.manual_seed(0)
     network = SMALL[architecture](factor).eval()
@@ -41,6 +42,17 @@ def test_the_untrained_compact_upscaler_is_close_to_bilinear() -> None:
     assert (high_res_BCHW - bilinear_BCHW).abs().mean() < 0.02
 
 
+def test_two_stages_see_more_than_one_and_each_what_the_other_makes() -> None:
+    torch.manual_seed(0)
+    network = ProgressiveUpscaler(8, width=4, layers=1).eval()
+    low_res_BCHW = torch.rand(1, 3, 24, 24)
+
+    with torch.no_grad():
+        expected_BCHW = network.last(network.first(low_res_BCHW))
+        assert network.first(low_res_BCHW).shape == (1, 3, 96, 96)
+        torch.testing.assert_close(network(low_res_BCHW), expected_BCHW)
+
+
 def test_pixels_are_clamped_only_outside_training() -> None:
     network = CompactUpscaler(2, width=4, layers=1)
     nn.init.constant_(network.out.bias, 2.0)  # type: ignore[arg-type]
@@ -56,8 +68,10 @@ def test_build_upscaler_refuses_what_it_does_not_know() -> None:
         build_upscaler("enormous", 4)
     with pytest.raises(ValueError, match="2, 4, 8"):
         build_upscaler("compact", 3)
+    with pytest.raises(ValueError, match="2 times in two stages"):
+        build_upscaler("progressive", 2)
 
 
-@pytest.mark.parametrize("architecture", ["compact", "paper"])
+@pytest.mark.parametrize("architecture", sorted(UPSCALERS))
 def test_shipped_upscalers_stay_under_four_megabytes(architecture: str) -> None:
     assert 4 * sum(parameter.numel() for parameter in build_upscaler(architecture, 8).parameters()) < 4e6

@@ -232,6 +232,28 @@ def test_an_upscaler_can_start_from_another(fit: Fit, tmp_path: Path, caplog: py
     assert "another architecture or factor" in caplog.text
 
 
+def test_the_first_of_two_stages_can_start_from_an_upscaler_of_half_the_factor(
+    fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = ("upscale", "--stages", "1x2@128", "--learning-rate", 0)
+    assert fit(*options, "--run", tmp_path / "one") == 0
+    start = (*options, "--architecture", "progressive", "--start-from")
+
+    assert fit(*start, tmp_path / "zoo" / "x4.pt", "--factor", 8, "--run", tmp_path / "two") == 0
+    assert fit(*start, tmp_path / "zoo" / "x8.pt", "--factor", 8, "--name", "again", "--run", tmp_path / "three") == 0
+
+    states = [read_archive(tmp_path / "zoo" / f"{name}.pt", Task.UPSCALE).module.state_dict() for name in ("x4", "x8")]
+    assert all(torch.equal(states[1][f"first.{name}"], value) for name, value in states[0].items())
+    assert read_archive(tmp_path / "zoo" / "again.pt", Task.UPSCALE).card.architecture == "progressive"
+    assert fit(*start, tmp_path / "zoo" / "x8.pt", "--run", tmp_path / "four") == 1
+    assert "another architecture or factor" in caplog.text
+
+
+def test_two_stages_cannot_enlarge_twice(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    assert fit("upscale", "--factor", 2, "--architecture", "progressive") == 1
+    assert "2 times in two stages" in caplog.text
+
+
 def test_an_earlier_runs_checkpoint_is_kept(fit: Fit, tmp_path: Path) -> None:
     assert fit("upscale", *TINY, "--time-limit", "0s") == 130
     assert fit("upscale", "--stages", "2x2@32") == 0

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.card import ModelCard, Task
-from models.sr_net import CompactUpscaler, PaperUpscaler
+from models.sr_net import CompactUpscaler, PaperUpscaler, ProgressiveUpscaler
 from models.style_net import StyleTrunk
 from training.export import export_archive, export_trunk, export_upscaler, module_digest, trunk_card
 from worker.archive import Archive, read_archive
@@ -58,8 +58,10 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Archive:
         (CompactUpscaler(8, width=4, layers=2), 8, 3),
         # 9x9, two 3x3, then 3x3 and 9x9 at twice the resolution: 4 + 2, and of 1 + 4 half as many.
         (gray(PaperUpscaler(2, width=4, residual_blocks=1)), 2, 9),
+        # Three, and three at four times the resolution.
+        (ProgressiveUpscaler(8, width=4, layers=2, last_width=4, last_layers=2), 8, 4),
     ],
-    ids=["compact x2", "compact x4", "compact x8", "paper x2"],
+    ids=["compact x2", "compact x4", "compact x8", "paper x2", "progressive x8"],
 )
 def test_upscalers_see_as_far_as_their_convolutions(
     network: nn.Module, factor: int, reach: int, tmp_path: Path
