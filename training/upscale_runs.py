@@ -36,13 +36,13 @@ def fit_upscale(options: argparse.Namespace, group: ProcessGroup) -> int:
     check_names([name])
     settings = run_settings(options, name, group)
     schedule = override(options, Schedule(UPSCALE_STAGES))
-    task = _build_task(options, schedule)
+    task, before = _build_task(options, schedule)
     examples = example_photos(settings.photos)
 
     def preview() -> None:
         save_image(upscale_sheet(task, examples), settings.run_dir / "preview.png")
 
-    trainer = Trainer(task, schedule, UPSCALE_POLICY, settings, _config(options, task, schedule), preview)
+    trainer = Trainer(task, schedule, UPSCALE_POLICY, settings, _config(options, task, schedule, before), preview)
     trainer.write_losses = loss_writer(options, settings)
     if not train(trainer, options):
         return 130
@@ -53,21 +53,22 @@ def fit_upscale(options: argparse.Namespace, group: ProcessGroup) -> int:
     return 0
 
 
-def _build_task(options: argparse.Namespace, schedule: Schedule) -> UpscaleTask:
+def _build_task(options: argparse.Namespace, schedule: Schedule) -> tuple[UpscaleTask, dict[str, Any]]:
+    """The task, and the training that its network has already had."""
     torch.manual_seed(schedule.seed)
     try:
         network = build_upscaler(options.architecture, options.factor)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if options.start_from:
-        start_from(network, options.start_from)
-    return UpscaleTask(
+    before = start_from(network, options.start_from) if options.start_from else {}
+    task = UpscaleTask(
         network,
         Degradation(options.factor, options.blur_sigma),
         load_loss_network(options.loss_weights),
         _weights(options),
         warm_up_samples=schedule.samples_before(_warm_up(options, schedule)),
     )
+    return task, before
 
 
 def _weights(options: argparse.Namespace) -> UpscaleWeights:
@@ -87,9 +88,9 @@ def _warm_up(options: argparse.Namespace, schedule: Schedule) -> int:
     return 0 if options.start_from or not _weights(options).compares_features else schedule.stages[0].steps // 2
 
 
-def start_from(network: nn.Module, path: Path) -> None:
+def start_from(network: nn.Module, path: Path) -> dict[str, Any]:
     """Takes the weights of an upscaler of the same architecture and factor, or for the first stage of a progressive one
-    those of a compact one of half the factor. Raises `CheckpointError`.
+    those of a compact one of half the factor. Returns its training. Raises `CheckpointError`.
     """
     archive = read_archive(path, Task.UPSCALE)
     if isinstance(network, ProgressiveUpscaler) and archive.card.architecture == "compact":
@@ -98,16 +99,23 @@ def start_from(network: nn.Module, path: Path) -> None:
         network.load_state_dict(archive.module.state_dict())
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another architecture or factor: {archive.card.architecture}.") from error
+    return archive.card.training
 
 
-def _config(options: argparse.Namespace, task: UpscaleTask, schedule: Schedule) -> dict[str, Any]:
+def _config(
+    options: argparse.Namespace, task: UpscaleTask, schedule: Schedule, before: dict[str, Any]
+) -> dict[str, Any]:
     config = {
         "schedule": describe_schedule(schedule),
         "weights": asdict(task.weights),
         "degradation": asdict(task.degradation),
         "architecture": options.architecture,
     }
-    return config | ({"warm_up_samples": task.warm_up_samples} if task.warm_up_samples else {})
+    if before:
+        config["before"] = before
+    if task.warm_up_samples:
+        config["warm_up_samples"] = task.warm_up_samples
+    return config
 
 
 def _card(name: str, options: argparse.Namespace, task: UpscaleTask, training: dict[str, Any]) -> ModelCard:

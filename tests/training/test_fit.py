@@ -228,6 +228,7 @@ def test_an_upscaler_can_start_from_another(fit: Fit, tmp_path: Path, caplog: py
     archives = [read_archive(tmp_path / "zoo" / name, Task.UPSCALE) for name in ("x4-pixel.pt", "x4.pt")]
     assert archives[0].card.digest == archives[1].card.digest
     assert "warm_up_samples" not in archives[1].card.training
+    assert archives[1].card.training["before"] == archives[0].card.training
     assert fit("upscale", *start, "--architecture", "paper", "--run", tmp_path / "three") == 1
     assert "another architecture or factor" in caplog.text
 
