@@ -30,7 +30,7 @@ from worker.runtimes.openvino_streams import Streams  # noqa: E402
 KEEP_MEMORY_BELOW = 3 * 2_000_000
 """Values of an input up to which its memory is kept for the next. A large photo takes 0.2 GB a megapixel."""
 MOST_SIDE_BY_SIDE = 4
-"""Factor up to which pictures are enlarged side by side: at 8 each would hold 0.3 GB, which is never given back."""
+"""Factor up to which pictures are enlarged side by side: at 8 each would hold 0.5 GB, which is never given back."""
 
 
 Stage = tuple[Method, int]
