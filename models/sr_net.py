@@ -101,7 +101,7 @@ class ProgressiveUpscaler(nn.Module):
         self, factor: int, width: int = 64, layers: int = 10, last_width: int = 32, last_layers: int = 4
     ) -> None:
         super().__init__()
-        if factor == FACTORS[0]:
+        if factor == 2:
             raise ValueError(f"No upscaler enlarges {factor} times in two stages: choose compact or paper.")
         self.factor = factor
         self.width = width

@@ -42,7 +42,7 @@ def test_the_untrained_compact_upscaler_is_close_to_bilinear() -> None:
     assert (high_res_BCHW - bilinear_BCHW).abs().mean() < 0.02
 
 
-def test_two_stages_see_more_than_one_and_each_what_the_other_makes() -> None:
+def test_the_last_of_two_stages_enlarges_what_the_first_has_made() -> None:
     torch.manual_seed(0)
     network = ProgressiveUpscaler(8, width=4, layers=1).eval()
     low_res_BCHW = torch.rand(1, 3, 24, 24)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,19 +128,3 @@ def test_a_gpu_replays_what_it_computes(batch: int, caplog: pytest.LogCaptureFix
             expected = plain.paint(pixels_BHWC, norm_BP)
             assert np.abs(graphed.paint(pixels_BHWC, norm_BP).astype(int) - expected).max() <= 1
     assert not caplog.records, "it was recorded"
-
-
-@needs_gpu
-@pytest.mark.parametrize("name", ["trunk-w16", "x2", "x4", "x8"])
-def test_half_precision_on_a_gpu_is_near_full_precision(name: str, tmp_path: Path) -> None:
-    archive = read_archive(SHIPPED_ZOO / f"{name}.pt")
-    half, full = (TorchScriptRuntime("cuda", precision).load(archive) for precision in ("float16", "float32"))
-    pixels_BHWC = np.asarray(draw_photo(131, 97))[None]
-    if name == "trunk-w16":
-        norm_BP = read_style(SHIPPED_ZOO / "candy.safetensors")[1][None]
-        pictures = [network.paint(pixels_BHWC, norm_BP) for network in (half, full)]
-    else:
-        pictures = [network.enlarge(pixels_BHWC) for network in (half, full)]
-    difference = np.abs(pictures[0].astype(int) - pictures[1])
-    assert difference.mean() < 1
-    assert np.quantile(difference, 0.999) < 4
