@@ -144,8 +144,10 @@ class Server(uvicorn.Server):
         self._app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Takes no more connections and finishes the requests in hand."""
+        """Takes no more connections and finishes the requests in hand. A second Ctrl-C lets go of these."""
         services: Services | None = getattr(self._app.state, "services", None)
         if services is not None:
             services.followers.dismiss()
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves the application open then
+            await self.lifespan.shutdown()

@@ -31,6 +31,16 @@ def test_one_signal_stops_all_of_it(small_zoo: Path, number: signal.Signals) -> 
         assert "Traceback" not in "".join(product.log)
 
 
+def test_a_second_ctrl_c_stops_it_in_order_too(small_zoo: Path) -> None:
+    with running_product(zoo_dir=str(small_zoo)) as product:
+        children = product.children()
+        product.process.send_signal(signal.SIGINT)
+        product.wait_until_said("Shutting down")
+        assert product.stop() == 0
+        assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        assert "Traceback" not in "".join(product.log)
+
+
 def test_it_says_how_to_use_it_once_it_can_be_used(small_zoo: Path) -> None:
     with running_product(zoo_dir=str(small_zoo)) as product, product.client() as client:
         line = product.wait_until_said("curl")
