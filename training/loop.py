@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from training.distributed import ProcessGroup
 from training.errors import PhotosError
 from training.journal import LossWriter, ignore_losses
 from training.memory import memory_error
+from training.muon import Muon
 from training.precision import autocast
 from training.stop import StopRequest
 
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 REPORT_EVERY = 10
 """Steps between two reports of the losses: reading them makes the device wait."""
+
+WARM_UP_STEPS = 30
+"""At first Adam takes the few gradients it has seen for all there are: full steps would spoil what is trained on."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Crops (B, 3, S, S) uint8, their numbers in the run (B,), broken photos passed over for each (B,)."""
@@ -54,8 +58,9 @@ class RunSettings:
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
-    """Constant over the first half of the run, then a cosine to zero."""
-    return 1.0 if 2 * step < steps else 0.5 * (1 + math.cos(math.pi * (2 * step / steps - 1)))
+    """Rises over the first steps, is constant until half of the run is done, then a cosine to zero."""
+    rise = min(1.0, (step + 1) / max(min(WARM_UP_STEPS, steps // 10), 1))
+    return rise if 2 * step < steps else 0.5 * (1 + math.cos(math.pi * (2 * step / steps - 1)))
 
 
 @dataclass
@@ -74,6 +79,8 @@ class Trainer:
     write_losses: LossWriter = ignore_losses
     paces: Mapping[str, float] = field(default_factory=dict)
     """What the task's parameters of these names learn at, in learning rates; others at 1."""
+    orthogonal: Collection[str] = ()
+    """Names of weights of convolutions that learn by `Muon`'s rule."""
     progress: Progress = field(default_factory=Progress)
 
     def run(self) -> bool:
@@ -103,12 +110,17 @@ class Trainer:
         self.task.to(self.settings.device).eval()
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        by_pace: dict[float, list[nn.Parameter]] = {}
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, value in self.task.named_parameters():
             if value.requires_grad:
-                by_pace.setdefault(self.paces.get(name, 1.0), []).append(value)
-        groups = [{"params": values, "pace": pace} for pace, values in by_pace.items()]
-        return torch.optim.Adam(groups, lr=self.schedule.learning_rate)
+                groups.setdefault((self.paces.get(name, 1.0), name in self.orthogonal), []).append(value)
+        return Muon(
+            [
+                {"params": values, "pace": pace, "orthogonal": orthogonal}
+                for (pace, orthogonal), values in groups.items()
+            ],
+            lr=self.schedule.learning_rate,
+        )
 
     def _take_up(self, optimizer: torch.optim.Optimizer) -> None:
         checkpoint = self.settings.checkpoint

@@ -105,7 +105,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
     run.add_argument("--finish", action="store_true", help="export what the checkpoint holds without training more")
     run.add_argument("--stages", nargs="+", metavar="STEPSxBATCH@SIZE", help="replaces the planned stages")
-    run.add_argument("--learning-rate", type=float, help="Adam's, for the first half of the run")
+    run.add_argument("--learning-rate", type=float, help="until half of the run is done, then it falls")
     run.add_argument("--seed", type=int, help="of the first weights and of the crops (default: 0)")
 
 

@@ -182,6 +182,7 @@ def _run(options: argparse.Namespace, run: StyleRun, network: LossNetwork, group
     trainer = Trainer(task, run.schedule, CropPolicy(), settings, config, _previewer(task, run, settings, examples))
     trainer.write_losses = loss_writer(options, settings)
     trainer.paces = {"norms_SP": run.vector_pace}
+    trainer.orthogonal = task.convolutions()
     if not train(trainer, options):
         return 130
     if group.leads:

@@ -63,6 +63,10 @@ class StyleTask(nn.Module):
         for layer in STYLE_LAYERS:
             self.register_buffer(f"gram_{layer}_SCC", torch.stack([gram[layer] for gram in grams]), False)
 
+    def convolutions(self) -> list[str]:
+        """Names of the weights of the trunk's convolutions."""
+        return [name for name, value in self.named_parameters() if name.startswith("trunk.") and value.ndim == 4]
+
     def start_from(self, norm_P: Tensor) -> None:
         """Sets every style's vector, to one (P,) or each to its own (S, P)."""
         with torch.no_grad():

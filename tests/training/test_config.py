@@ -35,12 +35,18 @@ def test_what_is_no_duration(text: str) -> None:
         parse_duration(text)
 
 
-def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
-    factors = [learning_rate_factor(step, 100) for step in range(101)]
+def test_the_learning_rate_rises_is_constant_then_falls_to_zero() -> None:
+    factors = [learning_rate_factor(step, 1000) for step in range(1001)]
 
-    assert factors[:51] == [1.0] * 51
-    assert factors == sorted(factors, reverse=True)
-    assert factors[100] == pytest.approx(0)
+    assert factors[:30] == pytest.approx([step / 30 for step in range(1, 31)])
+    assert factors[30:501] == [1.0] * 471
+    assert factors[500:] == sorted(factors[500:], reverse=True)
+    assert factors[1000] == pytest.approx(0)
+
+
+def test_a_short_run_hardly_warms_up() -> None:
+    assert [learning_rate_factor(step, 20) for step in range(4)] == [0.5, 1.0, 1.0, 1.0]
+    assert learning_rate_factor(0, 1) == 1.0
 
 
 def test_the_shipped_gallery_has_ten_styles_with_sources() -> None:
