@@ -63,6 +63,11 @@ class ModelCard:
         if missing[self.task]:
             raise CardError(f"The card of {self.name!r} lacks a field that a {self.task} needs.")
 
+    @property
+    def kind(self) -> str:
+        """Equal for networks that differ in their weights alone, which are as fast and take as much memory."""
+        return f"{self.task} {self.architecture} {self.width} {self.factor}"
+
     def to_json(self) -> str:
         """The card as JSON text."""
         return json.dumps(asdict(self), indent=1, sort_keys=True)

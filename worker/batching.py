@@ -15,6 +15,8 @@ class BatchKey:
     """Digest of the trunk or upscaler."""
     height: int
     width: int
+    kind: str = ""
+    """The network's `ModelCard.kind`."""
 
     @property
     def pixels(self) -> int:

@@ -49,7 +49,7 @@ class PaintTask:
     def key(self) -> BatchKey:
         """What it may be batched with."""
         height, width, _ = self.pixels_HWC.shape
-        return BatchKey(self.trunk.card.digest, height, width)
+        return BatchKey(self.trunk.card.digest, height, width, self.trunk.card.kind)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class EnlargeTask:
         height, width, _ = self.pixels_HWC.shape
         if self.overlap is not None:
             height, width = tiled_size(height, width, UPSCALE_TILE, self.overlap)
-        return BatchKey(self.upscaler.card.digest, height, width)
+        return BatchKey(self.upscaler.card.digest, height, width, self.upscaler.card.kind)
 
 
 EngineTask = PaintTask | EnlargeTask
@@ -110,9 +110,9 @@ class Engine:
     def measure(self, models: Iterable[LoadedTrunk | LoadedUpscaler]) -> None:
         """Finds the best batch of each model, unless it was given; takes about `MEASURING_S` for each."""
         for model in models:
-            self._limits.measure(model.card.digest, _trial(model), MEASURING_S, model.network.side_by_side)
+            self._limits.measure(model.card.kind, _trial(model), MEASURING_S, model.network.side_by_side)
             model.network.free_memory()
-            log.info("%s: %.2f megapixels at once.", model.card.name, self._limits.batch_px(model.card.digest) / 1e6)
+            log.info("%s: %.2f megapixels at once.", model.card.name, self._limits.batch_px(model.card.kind) / 1e6)
 
     def plan(self, tasks: Sequence[EngineTask]) -> list[list[int]]:
         """Indices of tasks in the batches in which `run` should get them, oldest first."""
@@ -126,7 +126,7 @@ class Engine:
 
     def budget_px(self, key: BatchKey) -> int:
         """Pixels of pictures with that key that should go to the device at once."""
-        return self._limits.batch_px(key.network, key.pixels)
+        return self._limits.batch_px(key.kind, key.pixels)
 
     def run(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         """Results of tasks with equal keys, in their order. If the batch fails its halves are tried, then each task."""
@@ -158,14 +158,14 @@ class Engine:
         key = tasks[0].key
         log.warning("Memory runs out with a batch of %d for %s.", len(tasks), key)
         tasks[0].model.network.free_memory()
-        before = self._limits.remembered(key.network)
+        before = self._limits.remembered(key.kind)
         if len(tasks) > 1 or self._takes_tiles_together(tasks[0]):
-            self._limits.halve_batch(key.network, len(tasks) * key.pixels)
+            self._limits.halve_batch(key.kind, len(tasks) * key.pixels)
             results = self._run_halves(tasks)
         else:
             results = [self._retry_in_tiles(tasks[0])]
         if any(isinstance(result, JobError) for result in results):
-            self._limits.restore(key.network, before)
+            self._limits.restore(key.kind, before)
         return results
 
     def _run_halves(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
@@ -181,7 +181,7 @@ class Engine:
                 ErrorCode.TOO_LARGE, "The picture does not fit into the device's memory: send a smaller one."
             )
         self._report("tiles")
-        self._limits.limit_tile(task.key.network, max(tried_px // 4, LEAST_TILE_PX))
+        self._limits.limit_tile(task.key.kind, max(tried_px // 4, LEAST_TILE_PX))
         return self._run([task])[0]
 
     def _tried_px(self, task: EngineTask) -> int:
@@ -204,7 +204,7 @@ class Engine:
 
     def _tiles_px(self, task: EngineTask) -> int:
         """Pixels of the tiles that go to the device at once."""
-        return self._limits.batch_px(task.key.network, self._tried_px(task))
+        return self._limits.batch_px(task.key.kind, self._tried_px(task))
 
     def _compute(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         first = tasks[0]
@@ -227,7 +227,7 @@ class Engine:
 
     def _tile_px(self, task: EngineTask) -> int:
         at_first = UPSCALE_TILE * UPSCALE_TILE if isinstance(task, EnlargeTask) else None
-        return self._limits.tile_px(task.key.network, at_first)
+        return self._limits.tile_px(task.key.kind, at_first)
 
     def _has_tiles(self, task: EngineTask) -> bool:
         return task.overlap is not None if isinstance(task, EnlargeTask) else can_paint_in_tiles(self._careful(task))

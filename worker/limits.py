@@ -1,10 +1,13 @@
-"""How many pixels a device takes at once, network by network: measured, and less once its memory has run out."""
+"""How many pixels a device takes at once, for each kind of network: measured, and less once its memory has run out.
+
+Networks of a kind differ in their weights alone: one that is trained again while the worker runs needs no measuring.
+"""
 
 import time
 from collections.abc import Callable, Sequence
 
 UNMEASURED_PX = 1_000_000
-"""Pixels of a batch of a network that has not been measured."""
+"""Pixels of a batch of a kind of network that has not been measured."""
 SIDE = 256
 """Px of the pictures that are measured with."""
 ROUNDS = 4
@@ -27,7 +30,7 @@ _MEMORY_MESSAGES = (
 )
 
 Remembered = tuple[int | None, int | None, int | None]
-"""Pixels of a batch and of a tile, and pictures of the least batch, of a network; none for what it has not."""
+"""Pixels of a batch and of a tile, and pictures of the least batch, of a kind; none for what it has not."""
 
 
 class Limits:
@@ -41,18 +44,18 @@ class Limits:
         self._tile_px: dict[str, int] = {}
         self._side_by_side: dict[str, int] = {}
 
-    def batch_px(self, network: str, picture_px: int = 0) -> int:
-        """Pixels of a batch of pictures of that size for the network of that digest."""
-        side_by_side_px = self._side_by_side.get(network, 0) * picture_px
-        batch_px = self._batch_px.get(network, self.least_batch_px)
+    def batch_px(self, kind: str, picture_px: int = 0) -> int:
+        """Pixels of a batch of pictures of that size for networks of that kind."""
+        side_by_side_px = self._side_by_side.get(kind, 0) * picture_px
+        batch_px = self._batch_px.get(kind, self.least_batch_px)
         return max(batch_px, side_by_side_px) if side_by_side_px <= SIDE_BY_SIDE_PX else batch_px
 
-    def tile_px(self, network: str, at_first: int | None = None) -> int:
-        """Pixels of a tile for that network; `at_first`, or those of a whole picture, until memory ran out."""
-        return self._tile_px.get(network, at_first or self._whole_px)
+    def tile_px(self, kind: str, at_first: int | None = None) -> int:
+        """Pixels of a tile for that kind; `at_first`, or those of a whole picture, until memory ran out."""
+        return self._tile_px.get(kind, at_first or self._whole_px)
 
-    def measure(self, network: str, run: Callable[[int], object], limit_s: float, side_by_side: int = 1) -> None:
-        """Finds the best batch of a network in about `limit_s`; `run` computes that many pictures of 256x256.
+    def measure(self, kind: str, run: Callable[[int], object], limit_s: float, side_by_side: int = 1) -> None:
+        """Finds the best batch of a kind of network in about `limit_s`; `run` computes that many pictures of 256x256.
 
         `side_by_side`: how many of them its device computes best at one time. If several, a batch is rounds of them,
         and one round is run so that the first client need not wait for what it takes to plan it.
@@ -64,33 +67,33 @@ class Limits:
             pictures = ROUNDS * side_by_side
         else:
             pictures = find_batch(run, BATCHES, limit_s)
-        self._batch_px[network] = pictures * SIDE * SIDE
-        self._side_by_side[network] = side_by_side
+        self._batch_px[kind] = pictures * SIDE * SIDE
+        self._side_by_side[kind] = side_by_side
 
-    def halve_batch(self, network: str, tried_px: int) -> None:
+    def halve_batch(self, kind: str, tried_px: int) -> None:
         """Remembers that a batch of so many pixels was too much."""
-        self._batch_px[network] = min(self.batch_px(network), tried_px) // 2
-        self._side_by_side.pop(network, None)
+        self._batch_px[kind] = min(self.batch_px(kind), tried_px) // 2
+        self._side_by_side.pop(kind, None)
 
-    def limit_tile(self, network: str, tile_px: int) -> None:
+    def limit_tile(self, kind: str, tile_px: int) -> None:
         """Remembers that larger tiles are too much."""
-        self._tile_px[network] = tile_px
+        self._tile_px[kind] = tile_px
 
-    def remembered(self, network: str) -> Remembered:
-        """What was found out about a network, for `restore`."""
-        return self._batch_px.get(network), self._tile_px.get(network), self._side_by_side.get(network)
+    def remembered(self, kind: str) -> Remembered:
+        """What was found out about a kind, for `restore`."""
+        return self._batch_px.get(kind), self._tile_px.get(kind), self._side_by_side.get(kind)
 
-    def restore(self, network: str, remembered: Remembered) -> None:
+    def restore(self, kind: str, remembered: Remembered) -> None:
         """Forgets what was found out since: a picture that fits in no way says nothing about the others."""
         for limits, value in zip((self._batch_px, self._tile_px, self._side_by_side), remembered, strict=True):
             if value is None:
-                limits.pop(network, None)
+                limits.pop(kind, None)
             else:
-                limits[network] = value
+                limits[kind] = value
 
     @property
     def least_batch_px(self) -> int:
-        """For a network that joined later: a neighbour's batch is a better guess than any number of ours."""
+        """For a kind that joined later: a neighbour's batch is a better guess than any number of ours."""
         return self._fixed_px or min(self._batch_px.values(), default=UNMEASURED_PX)
 
 

@@ -1,5 +1,6 @@
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from worker.catalog import Catalog, LoadedTrunk, LoadedUpscaler, ZooLoader
 from worker.contract import ErrorCode
 from worker.engine import LEAST_TILE_PX, Engine, EngineTask, EnlargeTask, PaintTask, Reason
 from worker.errors import JobError
-from worker.limits import SIDE
+from worker.limits import ROUNDS, SIDE
 from worker.runtimes import Network, Values
 from worker.runtimes.methods import Method
 from worker.runtimes.torchscript import TorchScriptRuntime
@@ -325,6 +326,19 @@ def test_batches_are_measured_where_none_is_given() -> None:
     assert [measured.budget_px(task.key) % SIDE**2 for task in tasks] == [0, 0]
     assert measured.starting_budget_px == min(measured.budget_px(task.key) for task in tasks)
     assert [given.budget_px(task.key) for task in tasks] == [1000, 1000]
+
+
+def test_a_network_that_was_trained_again_needs_no_measuring() -> None:
+    class SideBySide(Inverting):
+        side_by_side = 3
+
+    trunk = trunk_of(SideBySide())
+    engine = Engine(None)
+    engine.measure([trunk, upscaler_of(Inverting())])
+    again = LoadedTrunk(replace(trunk.card, digest="ef"), trunk.network)
+    keys = [PaintTask(photo(16, 16), each, np.zeros(2, np.float32)).key for each in (trunk, again)]
+    assert keys[0] != keys[1]
+    assert [engine.budget_px(key) for key in keys] == [3 * ROUNDS * SIDE**2] * 2
 
 
 def test_what_measuring_takes_is_given_back() -> None:
