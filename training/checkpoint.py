@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from training.errors import CheckpointError
+
+BEFORE = "before"
+"""What a config calls the training that its networks have already had."""
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -28,7 +32,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"Cannot write {path}: {error}. Is the disk full, or the folder read-only?") from error
     finally:
         if temporary is not None:
@@ -71,7 +75,8 @@ def load_checkpoint(
 ) -> Progress:
     """Puts a run back where `save_checkpoint` left it. Stages that were still to come may have changed since.
 
-    Raises `CheckpointError` if it was another run's.
+    What the run had begun `before` goes into `config`: the files it began with may have been replaced, by its own
+    results for one. Raises `CheckpointError` if it was another run's.
     """
     try:
         state = read_saved(path)
@@ -79,6 +84,8 @@ def load_checkpoint(
             raise CheckpointError(f"{path} belongs to a run with other settings: give the same ones, or another --run.")
         _load_task(task, state["task"])
         optimizer.load_state_dict(state["optimizer"])
+        if BEFORE in state["config"]:
+            config[BEFORE] = state["config"][BEFORE]
         return Progress(**state["progress"])
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"Cannot go on from {path}: {error}. Give another --run to start anew.") from error
@@ -90,13 +97,14 @@ def goes_on(saved: dict[str, Any], config: dict[str, Any], step: int) -> bool:
 
 
 def _until(config: dict[str, Any], step: int) -> dict[str, Any]:
-    """The config with only those stages that were begun by `step`, the last of them cut there."""
+    """The config with only those stages that were begun by `step`, the last of them cut there, and without `BEFORE`."""
     schedule, begun = config.get("schedule", {}), []
     for stage in schedule.get("stages", ()):
         if step > 0:
             begun.append({**stage, "steps": min(stage["steps"], step)})
         step -= stage["steps"]
-    return {**config, "schedule": {**schedule, "stages": begun}}
+    decisive = {name: value for name, value in config.items() if name != BEFORE}
+    return {**decisive, "schedule": {**schedule, "stages": begun}}
 
 
 def read_saved(path: Path) -> Any:

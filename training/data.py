@@ -1,5 +1,6 @@
 """Photos from a folder, cropped. What sample n of a run looks like depends on the seed and n alone."""
 
+import os
 import random
 import signal
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".t
 def list_photos(folder: Path) -> list[Path]:
     """All pictures below `folder`, sorted. Raises `PhotosError` when there is no such folder or no picture in it."""
     if not folder.is_dir():
-        raise PhotosError(f"There is no folder {folder}: name one with photos, with --photos.")
+        raise PhotosError(f"There is no folder {folder}: name one with photos.")
     photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
     if not photos:
         raise PhotosError(f"No photos in {folder}: it should hold some hundreds of JPEG or PNG files.")
@@ -114,9 +115,11 @@ class BatchPlan:
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; a reader that dies of it would take the run's last step with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Ctrl-C reaches every process of the terminal, and so does the SIGTERM of `timeout` and `torchrun`: a reader that
+    # died of it would take the run's last step with it. In a group of its own it gets only what the trainer sends.
+    os.setpgrp()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def load_batches(crops: PhotoCrops, plan: BatchPlan, readers: int) -> "DataLoader[tuple[Tensor, int, int]]":

@@ -67,10 +67,16 @@ def _add_style_options(styles: argparse._ArgumentGroup) -> None:
     )
 
 
+def check_options(options: argparse.Namespace) -> None:
+    """Raises `ConfigError` for what is missing: styles take hours, after which upscalers should not fail for a name."""
+    if evaluate_styles in EXAMS[options.task] and options.style_images is None:
+        raise ConfigError("Style images are needed to measure styles: give their folder with --style-images.")
+    if evaluate_upscalers in EXAMS[options.task] and options.lpips_weights is None:
+        raise ConfigError("LPIPS needs its weights: give their file with --lpips-weights.")
+
+
 def evaluate_styles(options: argparse.Namespace) -> None:
     """Writes `styles.md` and `styles.jpg`. Raises a `TrainingError` for what a person can mend."""
-    if options.style_images is None:
-        raise CheckpointError("Style images are needed to measure styles: give their folder with --style-images.")
     galleries = read_galleries(options.zoo, options.trunk, options.styles)
     photos = spread(list_photos(options.benchmarks / "BSD100"), options.photos_count or 10)
     device = torch.device(options.device)
@@ -110,8 +116,6 @@ def rival_counts(sizes: Sequence[int], counts: Sequence[int] | None, photos: int
 
 def evaluate_upscalers(options: argparse.Namespace) -> None:
     """Writes `upscale.md` and `upscale.jpg`. Raises a `TrainingError` for what a person can mend."""
-    if options.lpips_weights is None:
-        raise CheckpointError("LPIPS needs its weights: give their file with --lpips-weights.")
     upscalers = read_upscalers(options.zoo)
     if not upscalers:
         raise CheckpointError(f"No upscaler in {', '.join(map(str, options.zoo))}: check --zoo.")
@@ -156,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
+        check_options(options)
         for exam in EXAMS[options.task]:
             exam(options)
     except TrainingError as error:

@@ -96,8 +96,10 @@ class Trainer:
         stop = StopRequest(self.settings.time_limit_s)
         with stop.on_signals():
             self._run_steps(optimizer, stop)
-        self.task.eval()
-        self._save(optimizer)
+            self.task.eval()
+            self._save(optimizer)
+            # `torchrun` ends all processes as soon as one has ended: none leaves before the checkpoint is there.
+            self.settings.group.sum([0.0])
         if self.progress.broken_photos:
             log.warning("%d unreadable photos were passed over.", self.progress.broken_photos)
         if stop.reason:
@@ -178,10 +180,13 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         try:
             losses = self._gradients(model, pictures_BCHW, number_B.to(device))
-        except torch.OutOfMemoryError as error:
+        except torch.OutOfMemoryError:
+            losses = None
+        if losses is None:
+            # Here, because the frames of an error in hand hold all that the failed step had in memory.
             raise memory_error(
                 pictures_BCHW, lambda size: self._gradients(self.task, pictures_BCHW[:size], number_B[:size].to(device))
-            ) from error
+            )
         optimizer.step()
         return losses
 

@@ -12,21 +12,34 @@ from training.checkpoint import write_whole
 from training.errors import StyleImageError
 
 # What Pillow raises for damaged files besides OSError.
-_DAMAGED = (SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+_DAMAGED = (RuntimeError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
 
 def read_rgb(path: Path, largest_side: int | None = None) -> Image.Image:
-    """The picture upright, in RGB, no longer than `largest_side` px a side. Raises `OSError` if unreadable."""
+    """The picture upright, in RGB, no longer than `largest_side` px a side. Raises `OSError` if unreadable.
+
+    What is transparent lies on white.
+    """
     try:
         with Image.open(path) as image:
             if largest_side is not None:
                 image.draft("RGB", (largest_side, largest_side))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _to_rgb(ImageOps.exif_transpose(image))
     except _DAMAGED as error:
         raise OSError(f"damaged picture ({error})") from error
     if largest_side is not None and max(upright.size) > largest_side:
         upright.thumbnail((largest_side, largest_side), Image.Resampling.BICUBIC)
     return upright
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        # Pillow itself clips levels of 16 bits at 255.
+        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
 
 
 def read_square(path: Path, size: int) -> Tensor:

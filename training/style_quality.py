@@ -17,7 +17,7 @@ from training.losses import STYLE_IMAGE_SIZE
 from training.optimize import Objective
 from training.pictures import read_square, read_style_image
 from training.rivals import STARTS, Curve, Rivals, seconds_per_iteration
-from training.zoo import Archive, Style, read_archive, read_styles
+from training.zoo import Archive, Style, label_folders, read_archive, read_styles
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,8 @@ def read_galleries(zoos: Sequence[Path], trunks: Sequence[str], names: Sequence[
         if trunk not in [path.stem for path in found]:
             raise CheckpointError(f"No {trunk}.pt in {', '.join(map(str, zoos))}: check --zoo and --trunk.")
     stems = [path.stem for path in found]
-    labels = [path.stem if stems.count(path.stem) == 1 else f"{path.stem} ({path.parent.name})" for path in found]
+    folders = label_folders(zoos)
+    labels = [path.stem if stems.count(path.stem) == 1 else f"{path.stem} ({folders[path.parent]})" for path in found]
     return [_read_gallery(path, label, names) for path, label in zip(found, labels, strict=True)]
 
 

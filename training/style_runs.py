@@ -14,6 +14,7 @@ from models.card import ModelCard, Task
 from models.style_net import StyleTrunk
 from models.vgg import LossNetwork
 from training.balance import measure_untrained
+from training.checkpoint import BEFORE
 from training.config import Gallery, Schedule, Stage, StyleSource, StyleWeights, read_gallery
 from training.data import CropPolicy, list_photos
 from training.distributed import ProcessGroup
@@ -67,7 +68,7 @@ def fit_style(options: argparse.Namespace, group: ProcessGroup) -> int:
     Raises a `TrainingError` for what a person can mend.
     """
     name = options.name or name_from(options.image)
-    check_names([name])
+    check_names([name, _own_trunk(name)] if options.from_scratch else [name])
     network = load_loss_network(options.loss_weights)
     weights = _balance(options, network)
     source = StyleSource(name, str(options.image), options.title, options.artist, options.year, options.terms)
@@ -78,10 +79,15 @@ def fit_style(options: argparse.Namespace, group: ProcessGroup) -> int:
 def _from_scratch(options: argparse.Namespace, source: StyleSource, weights: StyleWeights) -> StyleRun:
     schedule = override(options, Schedule(SCRATCH_STAGES))
     torch.manual_seed(schedule.seed)
-    trunk, trunk_name = StyleTrunk(options.width), f"{source.name}-trunk"
+    trunk, trunk_name = StyleTrunk(options.width), _own_trunk(source.name)
     return StyleRun(
         source.name, trunk, trunk_name, trunk.neutral_norm(), (source,), schedule, weights, train_trunk=True
     )
+
+
+def _own_trunk(style: str) -> str:
+    """What a style's own trunk is called."""
+    return f"{style}-trunk"
 
 
 def _on_trunk(options: argparse.Namespace, source: StyleSource, weights: StyleWeights) -> StyleRun:
@@ -196,7 +202,7 @@ def _config(run: StyleRun, own_weights: dict[str, float], own_tv: dict[str, floa
         "weights": asdict(run.weights),
         "style_weights": own_weights,
         "tv_weights": own_tv,
-        "before": run.before,
+        BEFORE: run.before,
         "styles": [source.name for source in run.styles],
         "vector_pace": run.vector_pace,
         "trunk": "trained" if run.train_trunk else module_digest(run.trunk),

@@ -16,7 +16,7 @@ from training.errors import CheckpointError
 from training.lpips import Lpips
 from training.metrics import grid_power, mean_colour_difference, psnr, ssim
 from training.pictures import read_rgb, to_tensor
-from training.zoo import Archive, read_archive
+from training.zoo import Archive, label_folders, read_archive
 
 Enlarge = Callable[[Image.Image], Tensor]
 """A low-resolution picture to (1, 3, H, W) in [0, 1], enlarged."""
@@ -105,13 +105,13 @@ def farthest(colours: Sequence[Sequence[float]]) -> tuple[float, ...]:
 def read_upscalers(zoos: Sequence[Path]) -> dict[str, Archive]:
     """All upscalers of some folders, each called by what it is. Files for other tasks are passed over."""
     found = {}
-    for zoo in zoos:
+    for zoo, label in label_folders(zoos).items():
         for path in sorted(zoo.glob("*.pt")):
             try:
                 archive = read_archive(path, Task.UPSCALE)
             except CheckpointError:
                 continue
-            found[f"{archive.card.name} ({archive.card.architecture}, {zoo.name})"] = archive
+            found[f"{archive.card.name} ({archive.card.architecture}, {label})"] = archive
     return found
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from models.card import ModelCard, Task
 from models.sr_net import ProgressiveUpscaler, build_upscaler
+from training.checkpoint import BEFORE
 from training.config import Schedule, Stage, UpscaleWeights
 from training.data import CropPolicy
 from training.distributed import ProcessGroup
@@ -36,6 +37,7 @@ def fit_upscale(options: argparse.Namespace, group: ProcessGroup) -> int:
     check_names([name])
     settings = run_settings(options, name, group)
     schedule = override(options, Schedule(UPSCALE_STAGES))
+    _check_sizes(schedule, options.factor)
     task, before = _build_task(options, schedule)
     examples = example_photos(settings.photos)
 
@@ -51,6 +53,14 @@ def fit_upscale(options: argparse.Namespace, group: ProcessGroup) -> int:
         export_upscaler(task.network, card, options.zoo / f"{name}.pt")
         log.info("Wrote %s to %s.", name, options.zoo)
     return 0
+
+
+def _check_sizes(schedule: Schedule, factor: int) -> None:
+    for stage in schedule.stages:
+        if stage.size % factor:
+            raise ConfigError(
+                f"Pictures of {stage.size} px cannot be reduced {factor} times: give multiples of {factor}."
+            )
 
 
 def _build_task(options: argparse.Namespace, schedule: Schedule) -> tuple[UpscaleTask, dict[str, Any]]:
@@ -112,7 +122,7 @@ def _config(
         "architecture": options.architecture,
     }
     if before:
-        config["before"] = before
+        config[BEFORE] = before
     if task.warm_up_samples:
         config["warm_up_samples"] = task.warm_up_samples
     return config

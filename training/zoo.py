@@ -1,6 +1,7 @@
 """Reads zoo files back: archives and style vectors, each checked against its card."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from models.card import CARD_FILE, CardError, ModelCard, Task
 from models.style_net import StyleTrunk
 from training.errors import CheckpointError
 from training.export import STYLE_VECTOR, to_bytes
+
+
+def label_folders(zoos: Sequence[Path]) -> dict[Path, str]:
+    """What to call folders: by their names, or by their paths where several have one name."""
+    names = [zoo.name for zoo in set(zoos)]
+    return {zoo: zoo.name if names.count(zoo.name) == 1 else str(zoo) for zoo in zoos}
 
 
 @dataclass(frozen=True)

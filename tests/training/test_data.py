@@ -123,6 +123,34 @@ def test_pictures_of_every_mode_become_rgb(tmp_path: Path, mode: str) -> None:
     assert read_rgb(tmp_path / "picture.tiff").mode == "RGB"
 
 
+def test_grey_of_16_bits_keeps_its_levels(tmp_path: Path) -> None:
+    levels_HW = np.linspace(0, 65535, 256, dtype=np.uint16)[None].repeat(4, 0)
+    Image.fromarray(levels_HW).save(tmp_path / "scan.png")
+
+    read_HWC = np.asarray(read_rgb(tmp_path / "scan.png"))
+
+    assert (read_HWC == np.arange(256)[None, :, None]).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_what_is_transparent_lies_on_white(tmp_path: Path, mode: str) -> None:
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).convert(mode).save(tmp_path / "cut-out.png")
+
+    assert read_rgb(tmp_path / "cut-out.png").getextrema() == ((255, 255),) * 3
+
+
+def test_a_damaged_avif_is_unreadable_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "photo.avif"
+    draw_photo(0, 96, 64).save(path)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mdat") + 4
+    content[start:] = bytes(len(content) - start)
+    path.write_bytes(content)
+
+    with pytest.raises(OSError, match=r"damaged|decode|identify"):
+        read_rgb(path)
+
+
 def test_a_style_image_keeps_its_shape(style_image: Path) -> None:
     style_3HW = read_style_image(style_image, 48)
 

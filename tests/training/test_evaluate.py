@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from models.vgg import LossNetwork
 from tests.training.conftest import Fit, draw_photo
 from training.errors import ConfigError
 from training.evaluate import main, rival_counts, spread
 from training.losses import load_loss_network
 from training.optimize import Objective, iterations_to_reach, optimize_pixels
 from training.report import table
-from training.rivals import mean_curve
+from training.rivals import mean_curve, seconds_per_iteration
+from training.zoo import label_folders
 
 
 @pytest.fixture
@@ -146,6 +149,30 @@ def test_several_trunks_stand_in_one_table(measure_styles: Measure, tmp_path: Pa
         assert sheet.size == (3 * 192, 3 * 192)
 
 
+def test_folders_of_one_name_are_told_apart() -> None:
+    shipped, trained, other = Path("models/zoo"), Path("state/zoo"), Path("state/other")
+    assert label_folders([shipped, other]) == {shipped: "zoo", other: "other"}
+    assert label_folders([shipped, trained, other]) == {shipped: "models/zoo", trained: "state/zoo", other: "other"}
+
+
+def test_an_iteration_is_timed_with_its_gradients(loss_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever takes no gradients takes no time on this clock."""
+    network = load_loss_network(loss_weights)
+    seconds = 0.0
+
+    def forward_and_tick(*arguments: object) -> dict[str, torch.Tensor]:
+        nonlocal seconds
+        seconds += torch.is_grad_enabled()
+        features: dict[str, torch.Tensor] = LossNetwork.forward(network, *arguments)  # type: ignore[arg-type]
+        return features
+
+    monkeypatch.setattr(network, "forward", forward_and_tick)
+    monkeypatch.setattr(time, "perf_counter", lambda: seconds)
+    objective = Objective.of_style(network, torch.rand(3, 32, 32))
+
+    assert seconds_per_iteration(objective, torch.rand(1, 3, 32, 32)) == 1.0
+
+
 def test_rival_photos_are_one_number_or_one_a_size() -> None:
     assert rival_counts([256, 512], None, 10) == {256: 10, 512: 10}
     assert rival_counts([256, 512], [2], 10) == {256: 2, 512: 2}
@@ -161,6 +188,7 @@ def test_what_is_missing_is_said(tmp_path: Path, benchmarks: Path, caplog: pytes
         (["styles", *common], "--style-images"),
         (["styles", *common, "--style-images", str(tmp_path), "--trunk", "lost"], "No lost.pt in"),
         (["upscale", *common], "--lpips-weights"),
+        (["all", *common, "--style-images", str(tmp_path)], "--lpips-weights"),
         (["upscale", *common, "--lpips-weights", "nowhere"], "No upscaler in"),
     ):
         caplog.clear()

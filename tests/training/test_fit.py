@@ -184,7 +184,8 @@ def test_a_resumed_style_equals_an_unbroken_one_exactly(fit: Fit, tmp_path: Path
     assert styles[0].card.trunk_digest == styles[1].card.trunk_digest
 
 
-def test_ctrl_c_keeps_a_checkpoint(photos: Path, loss_weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_a_checkpoint(photos: Path, loss_weights: Path, tmp_path: Path, number: signal.Signals) -> None:
     command: list[str | Path] = [
         sys.executable, "-W", "error", "-m", "training.fit", "upscale", "--photos", photos, "--stages", "100000x2@32",
         "--loss-weights", loss_weights, "--run", tmp_path / "run", "--zoo", tmp_path / "zoo", "--threads", "1",
@@ -196,8 +197,8 @@ def test_ctrl_c_keeps_a_checkpoint(photos: Path, loss_weights: Path, tmp_path: P
         while not re.search(rb"\b[1-9]\d*/100000 ", seen):
             seen += process.stderr.read1()  # type: ignore[attr-defined]
             assert process.poll() is None, seen
-        # To the whole session, as a terminal's Ctrl-C reaches the readers too.
-        os.killpg(process.pid, signal.SIGINT)
+        # To the whole group, as a terminal sends Ctrl-C and `timeout` SIGTERM.
+        os.killpg(process.pid, number)
         rest = process.stderr.read().decode()
 
     assert process.returncode == 130
@@ -215,6 +216,25 @@ def test_finish_exports_what_the_checkpoint_holds(fit: Fit, tmp_path: Path) -> N
     assert fit("upscale", *TINY, "--finish") == 0
 
     assert read_archive(tmp_path / "zoo" / "x4.pt", Task.UPSCALE).card.training["steps"] == 1
+
+
+def test_a_run_goes_on_though_its_results_replaced_what_it_began_with(
+    fit: Fit, tmp_path: Path, style_image: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fit_trunk(fit, tmp_path, style_image) == 0
+    zoo, run = tmp_path / "zoo", ("--run", tmp_path / "second")
+    gallery = ("gallery", "--settings", tmp_path / "gallery.toml", "--styles", tmp_path, "--start-from", zoo, *run)
+    assert fit(*gallery, "--stages", "1x2@32", "--seed", 1) == 0
+    (zoo / "turned.safetensors").unlink()  # as if the disk had been full by then
+
+    assert fit(*gallery, "--stages", "1x2@32", "--seed", 1, "--finish") == 0
+    assert (zoo / "turned.safetensors").exists()
+    assert fit(*gallery, "--stages", "1x2@32", "1x2@48", "--seed", 1, "--resume") == 0, caplog.text
+
+    training = read_trunk(zoo / "trunk-w4.pt")[1].training
+    assert training["steps"] == 2
+    assert training["before"]["steps"] == 4
+    assert "before" not in training["before"] or not training["before"]["before"]
 
 
 def test_an_upscaler_can_start_from_another(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -286,7 +306,9 @@ def test_the_sentences(fit: Fit, tmp_path: Path, style_image: Path, caplog: pyte
         ((*vector, "--trunk", "nowhere"), "Cannot read"),
         ((*vector, "--name", "Ünfit!"), "cannot be a name"),
         (("upscale", "--name", "../x4"), "cannot be a name"),
+        (("style", style_image, "--from-scratch", "--name", "a" * 60), "-trunk' cannot be a name"),
         (("upscale", "--stages", "many"), "STEPSxBATCH@SIZE"),
+        (("upscale", "--stages", "2x2@50"), "cannot be reduced 4 times"),
         (("upscale", "--loss-weights", tmp_path / "nowhere.pth"), "Cannot read the loss weights"),
         (("upscale", "--loss-weights", tmp_path / "text.png"), "was not written by torch.save"),
         (("upscale", "--device", "quantum"), "is no device"),

@@ -4,10 +4,12 @@ import errno
 import math
 import signal
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from training.checkpoint import Progress, load_checkpoint, save_checkpoint, set_aside, write_whole
@@ -66,6 +68,20 @@ def test_out_of_memory_says_which_batch_fits(photos: Path, tmp_path: Path) -> No
         trainer(HungryTask(most=4), photos, tmp_path, Stage(2, 12, 64)).run()
 
 
+def test_what_a_failed_step_held_is_free_when_smaller_batches_are_tried(photos: Path, tmp_path: Path) -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    class HoldingTask(HungryTask):
+        def forward(self, pictures_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
+            assert not any(each() is not None for each in held)
+            activation = pictures_BCHW * self.weight
+            held.append(weakref.ref(activation))
+            return super().forward(pictures_BCHW, number_B)
+
+    with pytest.raises(DeviceMemoryError, match="a batch of 3 fits"):
+        trainer(HoldingTask(most=4), photos, tmp_path, Stage(2, 12, 64)).run()
+
+
 def test_out_of_memory_with_a_single_picture_asks_for_smaller_ones(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DeviceMemoryError, match="try pictures of 32 px"):
         trainer(HungryTask(most=0), photos, tmp_path, Stage(2, 2, 64)).run()
@@ -93,6 +109,14 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         write_whole(path, fill_the_disk)
     assert path.read_text() == "before"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_is_said_of_vectors_too(tmp_path: Path) -> None:
+    def fill_the_disk(temporary: Path) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(CheckpointError, match="Is the disk full"):
+        write_whole(tmp_path / "red.safetensors", fill_the_disk)
 
 
 def test_a_checkpoint_survives_the_round_trip_and_is_not_taken_by_another_network(tmp_path: Path) -> None:
