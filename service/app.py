@@ -82,7 +82,7 @@ def _services(settings: Settings, broker: Broker, metrics: Metrics) -> Services:
         jobs=jobs,
         followers=Followers(broker.events, jobs),
         fleet=Fleet(broker.commands),
-        cache=ResultCache(broker.commands, settings.cache_ttl_s, settings.cache_bytes, metrics),
+        cache=ResultCache(broker.pictures, settings.cache_ttl_s, settings.cache_bytes, metrics),
         rate_limiter=RateLimiter(broker.commands, settings.rate_limit, settings.rate_burst),
         metrics=metrics,
     )

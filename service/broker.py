@@ -18,6 +18,7 @@ CONNECT_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 10.0
 """Long enough for one upload to cross the network."""
 MAX_CONNECTIONS = 32
+"""For `commands`, and as many for `pictures`. Who finds all in use waits as long as one may take to answer."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Broker:
 
     commands: aioredis.Redis
     """For reads and small writes. A command whose pooled connection has died is tried once more."""
+    pictures: aioredis.Redis
+    """As `commands`, for what brings or takes pictures: small commands should not wait for those."""
     blocking: Redis
     """For RQ, in threads. Never retries: an enqueued job must not be enqueued twice."""
     events: aioredis.Redis
@@ -34,16 +37,9 @@ class Broker:
     @classmethod
     def connect(cls, url: str) -> Self:
         """Connections to `url`: redis://, rediss:// or unix://."""
-        pool = aioredis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=CONNECT_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=READ_TIMEOUT_S,
-            retry=AsyncRetry(NoBackoff(), 1),
-        )
         return cls(
-            commands=aioredis.Redis.from_pool(pool),
+            commands=_pooled(url),
+            pictures=_pooled(url),
             blocking=Redis.from_url(
                 url,
                 socket_connect_timeout=CONNECT_TIMEOUT_S,
@@ -61,8 +57,21 @@ class Broker:
     async def aclose(self) -> None:
         """Closes every connection."""
         await self.commands.aclose()
+        await self.pictures.aclose()
         await self.events.aclose()
         self.blocking.close()
+
+
+def _pooled(url: str) -> aioredis.Redis:
+    pool = aioredis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=READ_TIMEOUT_S,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=READ_TIMEOUT_S,
+        retry=AsyncRetry(NoBackoff(), 1),
+    )
+    return aioredis.Redis.from_pool(pool)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from service.answers import accepted, picture, picture_headers, unsuccessful
 from service.preferences import Preference
-from service.problems import DeadlinePassed, Problem
+from service.problems import DeadlinePassed, Problem, ServiceStopping
 from service.services import Services
 from service.submissions import Outcome, Submission
 from service.tasks import end
@@ -28,7 +28,8 @@ async def deliver(
 ) -> Response:
     """The answer to a picture request that began at `started`, by `time.perf_counter`.
 
-    Raises `DeadlinePassed`, the problem that the worker met, or `ClientDisconnect`; the job is then withdrawn.
+    Raises `DeadlinePassed`, `ServiceStopping`, the problem that the worker met, or `ClientDisconnect`; the job is then
+    withdrawn.
     """
     job = submission.job
     if preference.respond_async and not preference.wait_s:
@@ -39,7 +40,7 @@ async def deliver(
         return finish(services, submission, cached, started, dict(CACHED))
     try:
         outcome = await while_connected(request, submit_and_wait(services, submission, preference))
-    except DeadlinePassed:
+    except (DeadlinePassed, ServiceStopping):
         if preference.respond_async:
             return accepted(request, job.id)
         await withdraw(services, job.id)
@@ -54,7 +55,7 @@ async def deliver(
 
 
 async def submit_and_wait(services: Services, submission: Submission, preference: Preference) -> Outcome:
-    """The outcome of the job, as soon as it is there. Raises `QueueFull`, `DeadlinePassed` or `JobLost`."""
+    """The outcome of the job, as soon as it is there. Raises `QueueFull` and what `JobQueue.outcome` raises."""
     job = submission.job
     with services.jobs.watching(job.id) as waker:
         await services.jobs.submit(submission)

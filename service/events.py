@@ -69,6 +69,10 @@ class Events:
             if not self._wakers[job_id]:
                 del self._wakers[job_id]
 
+    def wake_all(self) -> None:
+        """Lets everyone look for himself."""
+        self._wake(*self._wakers)
+
     async def _run(self) -> None:
         while True:
             try:
@@ -108,7 +112,7 @@ class Events:
     def _handle(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":
             self._subscribed.set()
-            self._wake(*self._wakers)
+            self.wake_all()
         elif message["type"] == "message":
             self._wake(message["data"].decode(errors="replace"))
 

@@ -11,6 +11,7 @@ import redis.asyncio as aioredis
 
 from service.broker import redis_errors
 from service.problems import NoPreview, NoWorker, UnknownFactor, UnknownStyle
+from service.tasks import shared
 from worker.contract import (
     WORKER_TTL_S,
     StyleInfo,
@@ -28,6 +29,8 @@ T = TypeVar("T")
 CACHE_S = 1.0
 LEAST_CACHE_S = 0.1
 """Seconds for which reports are believed when something is not in them."""
+PATIENCE_S = 2.0
+"""Seconds in which Redis must have told the reports: every request waits for them."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +70,18 @@ class Fleet:
 
     def __init__(self, redis: aioredis.Redis) -> None:
         self._redis = redis
-        self._lock = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
         self._reports: tuple[WorkerReport, ...] = ()
         self._stale_at = 0.0
         self._read_at = 0.0
 
     async def workers(self) -> tuple[WorkerReport, ...]:
         """The live workers, the one that reported last at the end."""
-        async with self._lock:
-            if time.monotonic() >= self._stale_at:
-                self._read_at = time.monotonic()
-                self._reports = await self._read()
-                # None at all is not worth keeping: the first worker should be seen at once.
-                self._stale_at = time.monotonic() + CACHE_S if self._reports else 0.0
-            return self._reports
+        if time.monotonic() >= self._stale_at:
+            if self._reading is None or self._reading.done():
+                self._reading = shared(self._refresh())
+            await asyncio.shield(self._reading)
+        return self._reports
 
     async def catalog(self) -> Catalog:
         """What the live workers serve. Raises `NoWorker` where there are none."""
@@ -112,13 +113,24 @@ class Fleet:
             raise NoPreview(style.name)
         return cast(bytes, preview)
 
+    async def _refresh(self) -> None:
+        self._read_at = time.monotonic()
+        self._reports = await self._read()
+        # None at all is not worth keeping: the first worker should be seen at once.
+        self._stale_at = time.monotonic() + CACHE_S if self._reports else 0.0
+
     async def _read(self) -> tuple[WorkerReport, ...]:
         with redis_errors():
-            found = await self._redis.zrangebyscore(workers_key(), time.time() - WORKER_TTL_S, "+inf")
-            names = cast("list[bytes]", found)
-            texts = await self._redis.mget([worker_key(name.decode()) for name in names]) if names else []
+            async with asyncio.timeout(PATIENCE_S):
+                texts = await self._texts()
         reports = (_parse(text) for text in texts if text is not None)
         return tuple(report for report in reports if report is not None)
+
+    async def _texts(self) -> list[bytes | None]:
+        found = await self._redis.zrangebyscore(workers_key(), time.time() - WORKER_TTL_S, "+inf")
+        names = cast("list[bytes]", found)
+        texts = await self._redis.mget([worker_key(name.decode()) for name in names]) if names else []
+        return cast("list[bytes | None]", texts)
 
 
 def _parse(text: str | bytes) -> WorkerReport | None:

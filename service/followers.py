@@ -69,6 +69,7 @@ class Followers:
         self._jobs = jobs
         self._followers: set[Follower] = set()
         self._listening: asyncio.Task[None] | None = None
+        self._taken_places = 0
         self._looked_at = 0.0
         self._moved = False
 
@@ -83,10 +84,16 @@ class Followers:
             await end(self._listening)
             self._listening = None
 
-    def check_room(self) -> None:
-        """Raises `TooManyStreams`."""
-        if len(self._followers) >= MAX_FOLLOWERS:
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for one follower, to be held from before its job is looked up. Raises `TooManyStreams`."""
+        if self._taken_places >= MAX_FOLLOWERS:
             raise TooManyStreams
+        self._taken_places += 1
+        try:
+            yield
+        finally:
+            self._taken_places -= 1
 
     @contextmanager
     def following(self, current: Progress) -> Iterator[Follower]:

@@ -14,11 +14,12 @@ from anyio import CapacityLimiter
 from service.broker import Broker, redis_errors
 from service.events import Events
 from service.pace import Pace
-from service.problems import DeadlinePassed, JobLost, QueueFull, UnknownJob
+from service.problems import DeadlinePassed, JobLost, QueueFull, ServiceStopping, UnknownJob
 from service.queue_snapshot import QueueSnapshot
 from service.room import Bounds, Room, script_arguments
 from service.rq_client import STATUS, RQClient
 from service.submissions import JobState, Outcome, Progress, Submission
+from service.tasks import complete
 from worker.contract import PICTURE_FIELD, Lane, events_channel, output_key
 
 T = TypeVar("T")
@@ -42,10 +43,12 @@ class JobQueue:
         self.channel = events_channel(uuid.uuid4().hex)
         """Where workers announce this process's jobs: `Job.reply_to`."""
         self._redis = broker.commands
+        self._pictures = broker.pictures
         self._bounds = bounds
         self._rq = RQClient(broker.blocking, bounds)
         self._pace = Pace()
         self._ample_until = 0.0
+        self._is_dismissed = False
         self._events = Events(broker.events, self.channel)
         self._limiter = CapacityLimiter(THREADS)
 
@@ -56,6 +59,11 @@ class JobQueue:
     async def stop(self) -> None:
         """Stops listening."""
         await self._events.stop()
+
+    def dismiss(self) -> None:
+        """Lets all go who wait for outcomes: the process is about to stop."""
+        self._is_dismissed = True
+        self._events.wake_all()
 
     async def ping(self) -> None:
         """Returns if a job could be submitted now."""
@@ -91,20 +99,23 @@ class JobQueue:
     async def outcome(self, job_id: str, waker: asyncio.Event, timeout_s: float) -> Outcome:
         """The outcome of a job of this process, as soon as it is closed; Redis forgets it by this.
 
-        Raises `DeadlinePassed`, or `JobLost` if Redis has forgotten it before.
+        Raises `DeadlinePassed`, `JobLost` if Redis has forgotten it before, or `ServiceStopping`.
         """
         end = asyncio.get_running_loop().time() + timeout_s
         while True:
-            await _wait_until(waker, end)
+            if not self._is_dismissed:
+                await _wait_until(waker, end)
             waker.clear()
             outcome = await self._take(job_id)
             if outcome is not None:
                 return outcome
+            if self._is_dismissed:
+                raise ServiceStopping
 
     async def picture(self, job_id: str) -> bytes:
         """The picture of a finished job. Raises `UnknownJob`."""
         with redis_errors():
-            picture = await self._redis.hget(output_key(job_id), PICTURE_FIELD)
+            picture = await self._pictures.hget(output_key(job_id), PICTURE_FIELD)
         if picture is None:
             raise UnknownJob
         return cast(bytes, picture)
@@ -129,7 +140,7 @@ class JobQueue:
     async def _take(self, job_id: str) -> Outcome | None:
         """The outcome of a closed job, which Redis forgets by this; none while it is open. Raises `JobLost`."""
         with redis_errors():
-            async with self._redis.pipeline(transaction=True) as pipe:
+            async with self._pictures.pipeline(transaction=True) as pipe:
                 pipe.hgetall(output_key(job_id))
                 pipe.unlink(output_key(job_id))
                 pipe.hget(self._rq.job_key(job_id), STATUS)
@@ -151,8 +162,9 @@ class JobQueue:
         raise QueueFull.of_bytes(room.held_bytes, retry_after_s)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
+        # A thread cannot be called back, and who was cancelled must find what it has done: a job to withdraw, say.
         with redis_errors():
-            return await anyio.to_thread.run_sync(call, limiter=self._limiter)
+            return await complete(anyio.to_thread.run_sync(call, limiter=self._limiter))
 
 
 async def _wait_until(waker: asyncio.Event, end: float) -> None:

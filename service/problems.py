@@ -298,6 +298,15 @@ class JobLost(Problem):
         super().__init__("The queue lost this job; send the picture again.", retry_after_s=1)
 
 
+class ServiceStopping(Problem):
+    """The process that waits for the picture is about to end."""
+
+    status, slug, title = 503, "service-stopping", "Service stopping"
+
+    def __init__(self) -> None:
+        super().__init__("The service is being stopped or restarted; send the picture again.", retry_after_s=5)
+
+
 class DeadlinePassed(Problem):
     """The picture was not ready in time."""
 

@@ -35,6 +35,21 @@ FINGERPRINT, FILENAME = "fingerprint", "filename"
 
 STATUS = "status"
 """Field of RQ's record of a job."""
+WITHDRAW = """
+local queue, job_key, input, output = unpack(KEYS)
+local id, status_field, status, result_field, result, kept_s, channel = unpack(ARGV)
+if redis.call('LREM', queue, 1, id) == 0 then return 0 end
+redis.call('UNLINK', input)
+redis.call('HSET', job_key, status_field, status)
+redis.call('HSET', output, result_field, result)
+redis.call('EXPIRE', output, kept_s)
+redis.call('PUBLISH', channel, id)
+return 1
+"""
+"""Takes a job out of its queue and closes it as canceled, or says that it is not there.
+
+A script that has removed something may write although Redis is at its `maxmemory`; a transaction may not.
+"""
 OPEN = frozenset({RQStatus.QUEUED, RQStatus.STARTED, RQStatus.DEFERRED, RQStatus.SCHEDULED})
 
 
@@ -123,8 +138,7 @@ class RQClient:
     def cancel(self, job_id: str) -> None:
         """Takes back a job that waits, or forgets one that is closed. Raises `UnknownJob` or `JobStarted`."""
         rq_job = self._fetch(job_id)
-        if self._queue_of(rq_job).remove(job_id):
-            self._withdraw(rq_job)
+        if self._withdraw(rq_job):
             return
         state = self.state(job_id)
         if state.result is None:
@@ -132,16 +146,14 @@ class RQClient:
         if state.status is not JobStatus.CANCELED:
             self._forget(rq_job)
 
-    def _withdraw(self, rq_job: RQJob) -> None:
+    def _withdraw(self, rq_job: RQJob) -> bool:
         # Not RQ's own cancel: it keeps the id in a registry that nothing ever empties.
-        kwargs = rq_job.kwargs
-        with self._redis.pipeline(transaction=True) as pipe:
-            rq_job.set_status(RQStatus.CANCELED, pipeline=pipe)
-            pipe.hset(output_key(rq_job.id), RESULT_FIELD, JobResult(status=JobStatus.CANCELED).to_json())
-            pipe.expire(output_key(rq_job.id), kwargs["result_ttl_s"])
-            pipe.unlink(input_key(rq_job.id))
-            pipe.publish(kwargs["reply_to"], rq_job.id)
-            pipe.execute()
+        job_id, kwargs = rq_job.id, rq_job.kwargs
+        keys = (self._queue_of(rq_job).key, self.job_key(job_id), input_key(job_id), output_key(job_id))
+        result = JobResult(status=JobStatus.CANCELED).to_json()
+        fields = (STATUS, RQStatus.CANCELED.value, RESULT_FIELD, result)
+        arguments = (job_id, *fields, kwargs["result_ttl_s"], kwargs["reply_to"])
+        return bool(self._redis.eval(WITHDRAW, len(keys), *keys, *arguments))
 
     def _forget(self, rq_job: RQJob) -> None:
         rq_job.delete()

@@ -14,6 +14,10 @@ HEADERS_TIMEOUT_S = 10.0
 """Seconds in which a request's line and headers must have arrived, or the rest of an upload that has been refused."""
 GRACE_S = 10
 """Seconds that requests in hand have when the server is asked to stop."""
+PARTING_S = 2.0
+"""The last of them: requests that still wait for a picture then are told so, and their jobs taken back."""
+UNREAD_S = 30.0
+"""Seconds in which a client must have read some of an answer that waits for it."""
 HELD_BYTES = 65_536
 """Bytes of an answer that are held back at most until the rest of what is written with them is there."""
 
@@ -49,6 +53,14 @@ class WholeAnswers:
         """Whether it is closed, or about to be."""
         return self._transport.is_closing()
 
+    def abort(self) -> None:
+        """Closes without sending what is left."""
+        self._transport.abort()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that are not sent yet."""
+        return self._held_bytes + self._transport.get_write_buffer_size()
+
     def get_extra_info(self, name: str, default: object = None) -> object:
         """As the transport's."""
         return self._transport.get_extra_info(name, default)
@@ -68,12 +80,13 @@ class WholeAnswers:
 
 
 class ImpatientProtocol(HttpToolsProtocol):
-    """Hangs up on clients that connect and say nothing, or send their headers byte by byte.
+    """Hangs up on clients that connect and say nothing, send their headers byte by byte, or do not read their answer.
 
     uvicorn limits only the pause between two requests. While an upload is read, `IMPASTO_UPLOAD_TIMEOUT_S` counts.
     """
 
     _hanging_up: asyncio.TimerHandle | None = None
+    _giving_up: asyncio.TimerHandle | None = None
     _receiving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -85,7 +98,25 @@ class ImpatientProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Waits for nothing more."""
         self._go_on()
+        self._stop_watching()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Waits for a request where the client has sent something that is none, as empty lines are."""
+        super().data_received(data)
+        is_answered = self.cycle is None or self.cycle.response_complete
+        if is_answered and not self._receiving and not self.transport.is_closing():
+            self._hang_up_later()
+
+    def pause_writing(self) -> None:
+        """Waits for the client to read."""
+        super().pause_writing()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        """The client has read nearly all of it."""
+        self._stop_watching()
+        super().resume_writing()
 
     def on_message_begin(self) -> None:
         """Waits for the headers."""
@@ -119,6 +150,21 @@ class ImpatientProtocol(HttpToolsProtocol):
             self._hanging_up.cancel()
             self._hanging_up = None
 
+    def _watch_reading(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._giving_up = self.loop.call_later(UNREAD_S, self._give_up_unless_less, unread)
+
+    def _give_up_unless_less(self, unread: int) -> None:
+        if self.transport.get_write_buffer_size() < unread:
+            self._watch_reading()
+        else:
+            self.transport.abort()  # closing would wait for the client to read
+
+    def _stop_watching(self) -> None:
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
+
 
 def _send_at_once(transport: asyncio.Transport) -> None:
     """By itself, TCP may hold a stream's next event back for 40 ms, and the end of a large picture."""
@@ -128,7 +174,7 @@ def _send_at_once(transport: asyncio.Transport) -> None:
 
 
 class Server(uvicorn.Server):
-    """Serves the app. When it is to stop, it lets those go who follow jobs, for they could stay for long."""
+    """Serves the app. When it is to stop, it lets those go who follow jobs, and at last those who wait for pictures."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
         config = uvicorn.Config(
@@ -148,6 +194,7 @@ class Server(uvicorn.Server):
         services: Services | None = getattr(self._app.state, "services", None)
         if services is not None:
             services.followers.dismiss()
+            asyncio.get_running_loop().call_later(GRACE_S - PARTING_S, services.jobs.dismiss)
         await super().shutdown(sockets)
         if self.force_exit:  # uvicorn leaves the application open then
             await self.lifespan.shutdown()

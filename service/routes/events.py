@@ -1,7 +1,7 @@
 """`/jobs/{id}/events`: what becomes of a job, as it happens."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -27,16 +27,21 @@ EXAMPLE = 'event: started\nid: started\ndata: {"id": "2f1e…", "status": "start
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events. Once the client is gone or served, the generator behind them is closed at once."""
+    """Server-sent events. Once the client is gone or served, the generator behind them is closed at once.
 
-    def __init__(self, events: AsyncGenerator[str, None]) -> None:
+    It holds `place` among the followers until then.
+    """
+
+    def __init__(self, events: AsyncGenerator[str, None], place: ExitStack) -> None:
         super().__init__(events, headers=HEADERS, media_type="text/event-stream")
         self._events = events
+        self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the events, as ASGI asks."""
-        async with aclosing(self._events):
-            await super().__call__(scope, receive, send)
+        with self._place:
+            async with aclosing(self._events):
+                await super().__call__(scope, receive, send)
 
 
 @router.get(
@@ -60,11 +65,12 @@ async def read_events(
     """Gives the job's status now, then each change of it and of its place in the queue."""
     if last_event_id in FINAL:
         return Response(status_code=204)
-    services.followers.check_room()
-    (current,) = await services.jobs.progress([job_id])
-    if current is None:
-        raise UnknownJob
-    return EventStream(_events(request, services.followers, current))
+    with ExitStack() as place:
+        place.enter_context(services.followers.place())
+        (current,) = await services.jobs.progress([job_id])
+        if current is None:
+            raise UnknownJob
+        return EventStream(_events(request, services.followers, current), place.pop_all())
 
 
 async def _events(request: Request, followers: Followers, current: Progress) -> AsyncGenerator[str, None]:

@@ -22,6 +22,7 @@ from service.problems import (
     NoWorker,
     QueueFull,
     QueueUnavailable,
+    ServiceStopping,
     TooManyBytes,
     TooManyPixels,
     TooManyRequests,
@@ -40,7 +41,8 @@ ANSWERS = {
     **problem_answers(
         *(EmptyBody, BrokenPicture, MalformedMultipart, Unauthorized, TooManyBytes, TooManyPixels, UnsupportedPicture),
         *(UploadTimeout, TooManyRequests),
-        *(BadParameter, MissingFile, JobFailed, QueueFull, QueueUnavailable, NoWorker, JobLost, DeadlinePassed),
+        *(BadParameter, MissingFile, JobFailed, QueueFull, QueueUnavailable, NoWorker),
+        *(JobLost, ServiceStopping, DeadlinePassed),
     ),
 }
 

@@ -202,6 +202,29 @@ async def test_silence_is_filled_and_a_client_that_goes_leaves_room(
             await stream
 
 
+async def test_no_more_follow_than_may_however_many_come_at_once(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followers, "MAX_FOLLOWERS", 2)
+    report(redis)
+    app = create_app(settings(redis_url))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://impasto") as client,
+    ):
+        for _ in range(3):  # who asks for what is unknown takes up no place
+            assert (await client.get(f"/jobs/{'0' * 32}/events")).status_code == 404
+        path = f"{await submit(client)}/events"
+        said, gone = asyncio.Queue[str](), asyncio.Event()
+        streams = [asyncio.create_task(call(app, path, said, gone)) for _ in range(5)]
+        answers = [await said.get() for _ in streams]
+        gone.set()
+        await asyncio.gather(*streams)
+    assert sum("event: queued" in answer for answer in answers) == 2
+    assert sum("too-many-streams" in answer for answer in answers) == 3
+
+
 async def call(app: Any, path: str, said: asyncio.Queue[str], gone: asyncio.Event) -> None:
     """One request as ASGI, by a client that hangs up once `gone` is set."""
 

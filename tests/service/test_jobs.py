@@ -7,9 +7,12 @@ import pytest
 from redis import Redis
 from redis.client import PubSub
 
+from service import fleet, server
+from service.rq_client import RQClient
+from service.submissions import Submission
 from tests.redis_server import RedisServer
-from tests.service.stand_in import PAINTED, QUEUE_KEY, Answer, StandIn, finished, report
-from tests.service.support import encode, listening, serving
+from tests.service.stand_in import BULK_KEY, PAINTED, QUEUE_KEY, Answer, StandIn, finished, report
+from tests.service.support import encode, listening, port_of, running_server, serving
 from worker.contract import ErrorCode, Job, JobResult, JobStatus, input_key
 
 pytestmark = pytest.mark.anyio
@@ -156,11 +159,95 @@ async def test_client_that_leaves_takes_its_job_along(redis: Redis, redis_url: s
     assert redis.llen(QUEUE_KEY) == 0
 
 
-def peek(redis: Redis) -> bytes:
+async def test_client_that_leaves_while_its_job_is_enqueued_takes_it_along_too(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(redis)
+    begun, go_on, withdrawn = threading.Event(), threading.Event(), threading.Event()
+    enqueue, cancel = RQClient.enqueue, RQClient.cancel
+
+    def enqueue_later(client: RQClient, submission: Submission) -> object:
+        begun.set()
+        withdrawn.wait(0.3)  # which would be too early
+        assert go_on.wait(20)
+        return enqueue(client, submission)
+
+    def note_cancel(client: RQClient, job_id: str) -> None:
+        try:
+            cancel(client, job_id)
+        finally:
+            withdrawn.set()
+
+    monkeypatch.setattr(RQClient, "enqueue", enqueue_later)
+    monkeypatch.setattr(RQClient, "cancel", note_cancel)
+    with listening(redis_url) as port:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            head = f"POST {PAINT} HTTP/1.1\r\nHost: impasto\r\nContent-Length: {len(JPEG)}\r\n\r\n"
+            client.sendall(head.encode() + JPEG)
+            assert await asyncio.to_thread(begun.wait, 20)
+        go_on.set()
+        assert await asyncio.to_thread(withdrawn.wait, 20)
+    assert redis.llen(QUEUE_KEY) == 0
+    assert not list(redis.scan_iter("impasto:input:*"))
+
+
+def peek(redis: Redis, queue_key: str = QUEUE_KEY) -> bytes:
     """The first job in the queue, as soon as there is one; it stays there."""
-    job_id = redis.blmove(QUEUE_KEY, QUEUE_KEY, 20, "LEFT", "LEFT")
+    job_id = redis.blmove(queue_key, queue_key, 20, "LEFT", "LEFT")
     assert isinstance(job_id, bytes)
     return job_id
+
+
+async def test_a_service_that_stops_takes_back_what_is_waited_for(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PARTING_S", float(server.GRACE_S))
+    report(redis)
+    patient = {"Prefer": "respond-async, wait=60"}
+    async with httpx.AsyncClient(timeout=20) as client:
+        with running_server(redis_url) as running:
+            url = f"http://127.0.0.1:{port_of(running)}{PAINT}"
+            asked = [asyncio.create_task(client.post(url, content=JPEG, headers=headers)) for headers in ({}, patient)]
+            await asyncio.to_thread(peek, redis)
+            job_id = (await asyncio.to_thread(peek, redis, BULK_KEY)).decode()
+            running.should_exit = True
+            refused, accepted = await asyncio.gather(*asked)
+    assert (refused.status_code, refused.json()["type"]) == (503, "urn:impasto:problem:service-stopping")
+    assert refused.headers["retry-after"] == "5"
+    assert (accepted.status_code, accepted.headers["location"]) == (202, f"/jobs/{job_id}")
+    assert (redis.llen(QUEUE_KEY), redis.llen(BULK_KEY)) == (0, 1)
+    assert [key.decode() for key in redis.scan_iter("impasto:input:*")] == [input_key(job_id)]
+
+
+async def test_a_redis_without_memory_lets_a_job_be_cancelled(own_redis: RedisServer) -> None:
+    own_redis.start()
+    with own_redis.connect() as connection:
+        report(connection)
+        async with serving(own_redis.url) as client:
+            job_url = (await client.post(PAINT, content=JPEG, headers=ASYNC)).headers["location"]
+            connection.config_set("maxmemory", 1)
+            cancelled = await client.delete(job_url)
+            state = (await client.get(job_url)).json()["status"]
+        assert (cancelled.status_code, state) == (204, "canceled")
+        assert connection.llen(BULK_KEY) == 0
+        assert not list(connection.scan_iter("impasto:input:*"))
+
+
+async def test_a_mute_redis_is_asked_once_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "PATIENCE_S", 0.2)
+    connections = []
+
+    def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+
+    mute = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    host, port = mute.sockets[0].getsockname()
+    async with mute, serving(f"redis://{host}:{port}") as client:
+        responses = await asyncio.gather(*(client.get("/styles") for _ in range(20)))
+        for connection in connections:
+            connection.close()
+    assert {response.json()["type"] for response in responses} == {"urn:impasto:problem:queue-unavailable"}
+    assert len(connections) < 20  # one, and those of the listener
 
 
 async def test_a_full_queue_is_said_before_the_upload_is_read(redis: Redis, redis_url: str) -> None:

@@ -1,8 +1,10 @@
 """What one client, or many at once, cannot do to the service."""
 
 import asyncio
+import itertools
 import re
 import socket
+import threading
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -10,8 +12,9 @@ import httpx
 import pytest
 from redis import Redis
 
-from service import server
+from service import broker, server
 from service.app import create_app
+from service.broker import Broker
 from service.rate_limit import client_of_address, client_of_key
 from tests.redis_server import RedisServer
 from tests.service.stand_in import BULK_KEY, QUEUE_KEY, Answer, StandIn, finished, report
@@ -213,6 +216,91 @@ def test_clients_that_do_not_go_on_are_hung_up_on(
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert answer[: len(answered)] == answered
     assert bool(answer) is bool(answered)
+
+
+def test_empty_lines_after_an_answer_keep_no_connection_open(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEADERS_TIMEOUT_S", 0.2)
+    with listening(redis_url) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(20)
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: impasto\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        client.sendall(b"\r\n")
+        assert client.recv(65536) == b""
+
+
+def huge(job: Job, data: bytes) -> Answer:
+    """A picture that no socket's buffers hold."""
+    return finished(job, data)[0], bytes(30_000_000)
+
+
+def request(client: socket.socket) -> None:
+    head = f"POST {PAINT} HTTP/1.1\r\nHost: impasto\r\nContent-Length: {len(JPEG)}\r\nConnection: close\r\n\r\n"
+    client.sendall(head.encode() + JPEG)
+
+
+def test_clients_that_do_not_read_their_answer_are_given_up(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = threading.Event()
+    connection_lost = server.ImpatientProtocol.connection_lost
+
+    def note_loss(protocol: server.ImpatientProtocol, exc: Exception | None) -> None:
+        connection_lost(protocol, exc)
+        lost.set()
+
+    monkeypatch.setattr(server, "UNREAD_S", 0.2)
+    monkeypatch.setattr(server.ImpatientProtocol, "connection_lost", note_loss)
+    with (
+        StandIn(redis, huge),
+        listening(redis_url) as port,
+        socket.create_connection(("127.0.0.1", port)) as client,
+    ):
+        request(client)
+        assert lost.wait(20)
+
+
+def test_clients_that_read_slowly_get_their_answer(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, less = threading.Semaphore(0), itertools.count(30_000_000, -1)
+
+    def size_by_a_slow_client(_: server.WholeAnswers) -> int:
+        looks.release()
+        return next(less)
+
+    monkeypatch.setattr(server, "UNREAD_S", 0.01)
+    monkeypatch.setattr(server.WholeAnswers, "get_write_buffer_size", size_by_a_slow_client)
+    with (
+        StandIn(redis, huge),
+        listening(redis_url) as port,
+        socket.create_connection(("127.0.0.1", port)) as client,
+    ):
+        request(client)
+        for _ in range(6):
+            assert looks.acquire(timeout=20)
+        answer = b"".join(iter(lambda: client.recv(1 << 20), b""))
+    assert len(answer) > 30_000_000
+
+
+async def test_who_finds_all_connections_in_use_waits_longer_than_for_a_new_one(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(broker, "CONNECT_TIMEOUT_S", 0.5)
+    connected = Broker.connect(redis_url)
+    held = connected.pictures.blpop(["nothing"], timeout=1)
+    assert not any(await asyncio.gather(held, connected.pictures.get("nothing")))
+    await connected.aclose()
+
+
+async def test_small_commands_do_not_wait_for_pictures(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "MAX_CONNECTIONS", 1)
+    connected = Broker.connect(redis_url)
+    held = asyncio.ensure_future(connected.pictures.blpop(["picture"], timeout=5))
+    await asyncio.sleep(0)  # it takes its connection
+    await connected.commands.rpush("picture", "arrived")
+    assert await held
+    await connected.aclose()
 
 
 def test_slow_uploads_are_not_hung_up_on_while_they_may_go_on(
