@@ -13,11 +13,11 @@ from models.card import ModelCard, Task
 from worker.archive import Archive, read_archive, read_style
 from worker.arrays import Norms
 from worker.contract import ErrorCode, StyleInfo, StyleJob, UpscalerInfo
-from worker.errors import JobError, ZooError
+from worker.errors import JobError, PassingZooError, ZooError
 from worker.golden import prove_enlarging, prove_painting
 from worker.runtimes import Network, Runtime
 from worker.zoo_choice import choose_styles, choose_upscalers
-from worker.zoo_files import RepeatedWarnings, Shelf, Stamp, scan
+from worker.zoo_files import RepeatedWarnings, Shelf, Stamp, is_passing, scan
 
 log = logging.getLogger(__name__)
 
@@ -137,10 +137,10 @@ class Catalog:
 class _UnfitError(Exception):
     """A file that is whole but of no use."""
 
-    def __init__(self, shelf: Shelf[Any], path: Path, reason: object) -> None:
+    def __init__(self, shelf: Shelf[Any], path: Path, refusal: ZooError) -> None:
         self.shelf = shelf
         self.path = path
-        self.refusal = ZooError(f"{path.name} is refused: {reason}.")
+        self.refusal = refusal
 
 
 class ZooLoader:
@@ -290,4 +290,6 @@ class ZooLoader:
             yield
         except Exception as error:
             log.debug("%s", path, exc_info=True)
-            raise _UnfitError(shelf, path, (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")) from error
+            reason = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
+            refuse = PassingZooError if is_passing(error) else ZooError
+            raise _UnfitError(shelf, path, refuse(f"{path.name} is refused: {reason}.")) from error

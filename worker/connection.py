@@ -10,7 +10,14 @@ from typing import TypeVar
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, RedisError, TimeoutError
+from redis.exceptions import (
+    ConnectionError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+)
 from redis.retry import Retry
 
 from worker.errors import StartError
@@ -19,9 +26,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-UNAVAILABLE = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)
-"""What passes by itself or by an operator's hand. Any other error of Redis is a fault of ours and ends the worker."""
 PAUSE_S = 0.5
+"""Seconds between two tries."""
+
+_PASSING = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, MasterDownError)
+_PASSING_CODES = ("MISCONF ", "NOREPLICAS ")
+"""Of a Redis whose disk is full, or whose replicas are gone: redis-py has no classes for them."""
 
 
 def connect(url: str) -> Redis:
@@ -32,13 +42,21 @@ def connect(url: str) -> Redis:
         raise StartError(f"IMPASTO_REDIS_URL is no Redis URL: {error}.") from error
 
 
+def is_unavailable(error: RedisError) -> bool:
+    """Whether it passes by itself or by an operator's hand. Any other is a fault of ours and ends the worker."""
+    # Not at the start alone: of a transaction, redis-py says first which command it was.
+    return isinstance(error, _PASSING) or any(code in str(error) for code in _PASSING_CODES)
+
+
 def retry_until_available(call: Callable[[], T], stop: threading.Event, patience_s: float) -> T | None:
     """Calls until Redis can be used. Once `stop` is set it gives up after `patience_s` and returns none."""
     give_up_at, failed = math.inf, False
     while time.monotonic() < give_up_at:
         try:
             return call()
-        except UNAVAILABLE as error:
+        except RedisError as error:
+            if not is_unavailable(error):
+                raise
             if not failed:
                 log.warning("Redis cannot be used (%s); trying again until it can.", error)
             failed = True

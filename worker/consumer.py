@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TypeVar
 
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import SimpleWorker
 from rq.job import Job as RqJob
 from rq.registry import clean_registries
@@ -22,7 +23,7 @@ from rq.worker_registration import clean_worker_registry, register
 
 from worker.answers import Answer
 from worker.closing import Closing, JobCloser, read_job
-from worker.connection import UNAVAILABLE, passing_over_redis_errors, retry_until_available
+from worker.connection import PAUSE_S, is_unavailable, passing_over_redis_errors, retry_until_available
 from worker.contract import Lane, recovery_lock_key
 from worker.errors import JobError
 from worker.lanes import LEASE_S, Arrival, Lanes, TakenJob
@@ -79,6 +80,8 @@ class BatchWorker(SimpleWorker):
         self._taken_changed = threading.Condition()
         self._closings: queue.SimpleQueue[Closing | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
+        self._has_warned = False
+        """Whether the log says that Redis cannot be used."""
         metrics.in_hand.set_function(lambda: len(self._taken))
 
     def stop_on_signals(self) -> None:
@@ -141,23 +144,32 @@ class BatchWorker(SimpleWorker):
 
     def _serve_bulk(self) -> None:
         """Redis can wait for one list alone, so that an empty bulk lane needs somebody of its own who waits there."""
-        while not self._stop.is_set():
+        while not self._stop.is_set() and self._find_failure() is None:
             self._serve(Lane.BULK)
 
     def _serve(self, lane: Lane, first: Callable[[], None] = lambda: None) -> None:
         """Takes as many jobs as there is room for, of both lanes; while both are empty, waits for one of this lane."""
         try:
             first()
-            if not self._pipeline.wait_for_room(LOOK_S) or self._take():
-                return
-            if (arrival := self._lanes.wait(lane, LOOK_S)) is not None:
-                self._take(arrival)
-        except UNAVAILABLE as error:
-            if lane is Lane.INTERACTIVE:
+            self._take_or_wait(lane)
+        except RedisError as error:
+            if not is_unavailable(error):
+                raise
+            if lane is Lane.INTERACTIVE and not self._has_warned:
                 log.warning("Redis cannot be used (%s); trying again until it can.", error)
-            self._persist(self.connection.ping)
-            if lane is Lane.INTERACTIVE and not self._stop.is_set():
+                self._has_warned = True
+            # A Redis that is full or read-only refuses at once.
+            self._stop.wait(PAUSE_S)
+        else:
+            if lane is Lane.INTERACTIVE and self._has_warned:
                 log.info("Redis answers again.")
+                self._has_warned = False
+
+    def _take_or_wait(self, lane: Lane) -> None:
+        if not self._pipeline.wait_for_room(LOOK_S) or self._take():
+            return
+        if (arrival := self._lanes.wait(lane, LOOK_S)) is not None:
+            self._take(arrival)
 
     def _take(self, *arrivals: Arrival) -> bool:
         """Takes what has arrived and what waits. Returns whether there was something, or no room for it any more."""
@@ -204,6 +216,8 @@ class BatchWorker(SimpleWorker):
             except queue.Empty:
                 break
             if closing is None:
+                if closings:
+                    self._closings.put(None)  # the end comes after these
                 break
             closings.append(closing)
             size += len(closing.answer.picture or b"")

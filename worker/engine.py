@@ -15,7 +15,7 @@ from worker.careful import CarefulNetwork
 from worker.catalog import LoadedTrunk, LoadedUpscaler
 from worker.contract import ErrorCode
 from worker.enlarging import UPSCALE_TILE, enlarge_in_tiles, tile_shape, tiled_size
-from worker.errors import JobError
+from worker.errors import DeviceLostError, JobError
 from worker.large_pictures import STAGE_TILE_PX, LargePainting, can_paint_in_tiles
 from worker.limits import SIDE, Limits, is_out_of_memory
 from worker.runtimes.methods import Method
@@ -89,7 +89,7 @@ class Engine:
     """Turns tasks into pictures; a task that fails fails alone.
 
     If memory runs out, half the batch is tried, then smaller tiles; then the picture is too large. What helped is
-    remembered.
+    remembered. A GPU that is lost fails whatever comes: then it is the engine that fails.
     """
 
     def __init__(
@@ -129,7 +129,10 @@ class Engine:
         return self._limits.batch_px(key.kind, key.pixels)
 
     def run(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
-        """Results of tasks with equal keys, in their order. If the batch fails its halves are tried, then each task."""
+        """Results of tasks with equal keys, in their order. If the batch fails its halves are tried, then each task.
+
+        Raises `DeviceLostError`.
+        """
         self._note_call()
         try:
             return self._run(tasks)
@@ -152,7 +155,11 @@ class Engine:
     def _retry(self, tasks: Sequence[EngineTask], failure: Exception) -> list[Pixels | JobError]:
         if is_out_of_memory(failure):
             return self._retry_with_less(tasks)
-        return self._run_halves(tasks) if len(tasks) > 1 else [_cannot_compute()]
+        if len(tasks) > 1:
+            return self._run_halves(tasks)
+        if _is_of_gpu(failure):
+            _check_device(tasks[0].model)
+        return [_cannot_compute()]
 
     def _retry_with_less(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         key = tasks[0].key
@@ -248,6 +255,21 @@ def _trial(model: LoadedTrunk | LoadedUpscaler) -> Callable[[int], object]:
         return model.network.paint(pixels_BHWC, np.stack([norm_P] * pictures))
 
     return run
+
+
+def _is_of_gpu(error: Exception) -> bool:
+    """Whether it is CUDA that failed, or cuDNN."""
+    message = str(error).lower()
+    return "cuda" in message or "cudnn" in message
+
+
+def _check_device(model: LoadedTrunk | LoadedUpscaler) -> None:
+    """Raises `DeviceLostError` if not even a small picture of noise is computed: after some errors a GPU goes on."""
+    try:
+        _trial(model)(1)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise DeviceLostError("The device computes nothing any more.") from error
 
 
 def _cannot_compute() -> JobError:

@@ -20,5 +20,13 @@ class ZooError(WorkerError):
     """A zoo file is refused."""
 
 
+class PassingZooError(ZooError):
+    """A zoo file is refused for now: not the file is to blame but memory that ran out, or a disk."""
+
+
 class StartError(WorkerError):
     """The worker cannot start; the sentence says what to do."""
+
+
+class DeviceLostError(Exception):
+    """The device computes nothing any more. Not of the tree: a worker that is started again may have a good one."""

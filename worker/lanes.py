@@ -18,7 +18,7 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
-from worker.contract import Lane, input_key, started_channel, stuck_key
+from worker.contract import Lane, input_key, output_key, started_channel, stuck_key
 
 PATIENCE_S = 15
 """Seconds after which a bulk job no longer waits for those that came after it in the interactive lane."""
@@ -32,7 +32,7 @@ EXECUTIONS_GRACE_S = 60
 _TAKE = """
 local QUEUE, INTERMEDIATE, STARTED = {KEYS[1], KEYS[4]}, {KEYS[2], KEYS[5]}, {KEYS[3], KEYS[6]}
 local WORKER, ITS_EXECUTIONS, BEGUN_CHANNEL = KEYS[7], KEYS[8], KEYS[9]
-local rq, input, worker, prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local rq, input, worker, prefix, output = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[12]
 local time, epoch, lease, grace = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local left, promoted_before, share = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11])
 local taken, ids = {}, {}
@@ -40,7 +40,7 @@ local taken, ids = {}, {}
 local function start(id, lane)
     local job = rq .. ':job:' .. id
     local known = redis.call('HMGET', job, 'status', 'data', 'result_ttl')
-    if not known[1] or known[1] == 'canceled' then return end
+    if known[1] ~= 'queued' or redis.call('EXISTS', output .. id) == 1 then return end
     local execution = prefix .. string.format('%08x', #taken)
     local both = id .. ':' .. execution
     redis.call('HSET', rq .. ':execution:' .. both, 'id', execution, 'job_id', id, 'created_at', epoch,
@@ -65,7 +65,7 @@ local function take(lane, most)
     end
 end
 
-for at = 12, #ARGV, 2 do
+for at = 13, #ARGV, 2 do
     local lane, id = tonumber(ARGV[at]), ARGV[at + 1]
     if redis.call('LREM', INTERMEDIATE[lane], 1, id) == 1 then
         start(id, lane)
@@ -88,8 +88,9 @@ if #ids > 0 then
 end
 return taken
 """
-"""First the ids in ARGV[12...], which lie in intermediate lists; then, up to ARGV[9] in all, bulk jobs queued before
-ARGV[10], the interactive lane, and bulk. What RQ has forgotten, or a client cancelled, is passed over for good."""
+"""First the ids in ARGV[13...], which lie in intermediate lists; then, up to ARGV[9] in all, bulk jobs queued before
+ARGV[10], the interactive lane, and bulk. What RQ has forgotten, or a client cancelled, is passed over for good, and so
+is what has been answered or is in hand: a worker that was taken for dead may answer a job that is queued again."""
 
 _PUT_BACK = """
 local now, there, ids = tonumber(redis.call('TIME')[1]), {}, redis.call('LRANGE', KEYS[1], 0, -1)
@@ -167,6 +168,7 @@ class Lanes:
         patient = utcformat(now - timedelta(seconds=PATIENCE_S))
         arguments: list[str | int | float] = [RQ_KEY_PREFIX, input_key(""), self._worker_name, prefix]
         arguments += [utcformat(now), now.timestamp(), LEASE_S, EXECUTIONS_GRACE_S, most, patient, PROMOTED_SHARE]
+        arguments.append(output_key(""))
         for arrival in arrivals:
             arguments += [lanes.index(arrival.lane) + 1, arrival.job_id]
         rows = cast("list[list[Any]]", self._take(keys=self._keys, args=arguments))

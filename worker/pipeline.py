@@ -5,6 +5,7 @@ for a batch to fill: what is ready when it becomes free goes together.
 """
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -29,6 +30,8 @@ MOST_WAITING = 64
 """Jobs that lie in a worker undecoded at the most: they might as well wait where other workers see them."""
 AHEAD = 2
 """Batches' worth of pictures that are decoded ahead of the device, and that wait behind it to be encoded."""
+CODEC_THREADS = max(os.cpu_count() or 1, 2)
+"""Threads that decode and encode."""
 FORGETTING = 0.2
 """Weight of the latest picture in the mean size that is expected of the next."""
 
@@ -73,14 +76,19 @@ class PicturePipeline:
         metrics: WorkerMetrics,
         max_batch: int,
         max_delay_s: float = 0.0,
+        max_decoding: int = CODEC_THREADS,
     ) -> None:
-        """`max_batch`: most pictures of a batch; `max_delay_s`: how long a free device waits for one to fill."""
+        """`max_batch`: most pictures of a batch; `max_delay_s`: how long a free device waits for one to fill.
+
+        `max_decoding`: most pictures that are decoded at a time; as many as `codec` has threads.
+        """
         self._catalog = catalog
         self._engine = engine
         self._codec = codec
         self._metrics = metrics
         self._max_batch = max_batch
         self._max_delay_s = max_delay_s
+        self._max_decoding = max_decoding
         self._changed = threading.Condition()
         """Guards all that follows."""
         self._waiting: deque[Request] = deque()
@@ -128,9 +136,15 @@ class PicturePipeline:
         return max(min(int(free_px / self._mean_px) + 1, MOST_WAITING - waiting), 0)
 
     def _decode_ahead(self) -> None:
-        """Sends to the decoders what is worth being ready; what they hold is not known before it is decoded."""
+        """Sends to the decoders what is worth being ready.
+
+        What a file holds is not known before it is decoded: large ones may follow many small ones, so that no more are
+        sent than can be decoded at once.
+        """
         limit_px = AHEAD * self._batch_px
-        while self._waiting and self._ready.px + self._decoding * self._mean_px < limit_px:
+        while self._waiting and self._decoding < self._max_decoding:
+            if self._ready.px + self._decoding * self._mean_px >= limit_px:
+                break
             self._decoding += 1
             self._codec.submit(self._prepare, self._waiting.popleft())
 

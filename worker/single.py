@@ -14,10 +14,10 @@ from worker.connection import connect, retry_until_available
 from worker.consumer import BatchWorker
 from worker.contract import WorkerReport
 from worker.device_memory import memory_of
-from worker.errors import StartError
+from worker.errors import PassingZooError, StartError
 from worker.live_catalog import LiveCatalog
 from worker.metrics import WorkerMetrics
-from worker.pipeline import PicturePipeline
+from worker.pipeline import CODEC_THREADS, PicturePipeline
 from worker.report import Reporter
 from worker.settings import WorkerSettings
 from worker.vitals import Pulse
@@ -37,7 +37,7 @@ def run(settings: WorkerSettings) -> None:
     reporter = Reporter(connection, report)
     metrics = WorkerMetrics()
     catalog = LiveCatalog(ZooLoader(runtime, settings.trunk), settings.zoo_dir, metrics, reporter.publish)
-    _check_zoo(settings, catalog.current)
+    check_zoo(settings, catalog.current)
     metrics.watch(memory_of(runtime.device))
     pulse = Pulse()
     _serve(metrics, settings, pulse)
@@ -45,7 +45,7 @@ def run(settings: WorkerSettings) -> None:
     engine.measure(catalog.current.models())
     # The queue's own classes ask Redis for something at once, and would end the worker if it is not up yet.
     retry_until_available(connection.ping, threading.Event(), 0)
-    with ThreadPoolExecutor(max(os.cpu_count() or 1, 2), "codec") as codec:
+    with ThreadPoolExecutor(CODEC_THREADS, "codec") as codec:
         delay_s = settings.max_batch_delay_ms / 1000
         pipeline = PicturePipeline(catalog, engine, codec, metrics, settings.max_batch, delay_s)
         worker = BatchWorker(connection, pipeline, name, metrics, pulse)
@@ -60,16 +60,24 @@ def run(settings: WorkerSettings) -> None:
             companion.stop()
 
 
+def check_zoo(settings: WorkerSettings, catalog: Catalog) -> None:
+    """Raises `StartError` for a zoo that leaves nothing to serve; ends this process if a passing fault is why."""
+    try:
+        if catalog.is_empty:
+            raise StartError(f"The zoo {settings.zoo_dir} holds nothing that can be served: set IMPASTO_ZOO_DIR.")
+        check_trunk(settings, catalog)
+    except StartError as error:
+        if not any(isinstance(refusal, PassingZooError) for refusal in catalog.refused):
+            raise
+        # Not the status of a worker that had better not be started again.
+        log.error("%s Memory or a disk is to blame, as the warnings above say: that may pass.", error)
+        sys.exit(os.EX_TEMPFAIL)
+
+
 def _leave_on_signals() -> None:
     """As long as no job is in hand there is nothing to finish. A container's first process would ignore SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
-
-
-def _check_zoo(settings: WorkerSettings, catalog: Catalog) -> None:
-    if catalog.is_empty:
-        raise StartError(f"The zoo {settings.zoo_dir} holds nothing that can be served: set IMPASTO_ZOO_DIR.")
-    check_trunk(settings, catalog)
 
 
 def _serve(metrics: WorkerMetrics, settings: WorkerSettings, pulse: Pulse) -> None:

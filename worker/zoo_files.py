@@ -2,12 +2,14 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from worker.errors import ZooError
+from worker.errors import PassingZooError, ZooError
+from worker.limits import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +17,8 @@ T = TypeVar("T")
 
 READINGS = 5
 """How often a file that cannot be read is tried again while it stays the same; a network drive may lag behind."""
+RETRY_S = 30.0
+"""Seconds after which a file is tried again, however often it failed, that a passing fault kept from being served."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,14 @@ class _Reading(Generic[T]):
     content: T | None
     refusal: ZooError | None
     failures: int = 0
+    at: float = field(default_factory=time.monotonic)
+
+    def is_worth_another_try(self) -> bool:
+        """Of a file that has stayed the same."""
+        if self.refusal is None:
+            return False
+        may_have_passed = isinstance(self.refusal, PassingZooError) and time.monotonic() >= self.at + RETRY_S
+        return self.failures < READINGS or may_have_passed
 
 
 class Shelf(Generic[T]):
@@ -90,13 +102,13 @@ class Shelf(Generic[T]):
         return [reading.refusal for reading in self._readings.values() if reading.refusal is not None]
 
     def refuse(self, path: Path, refusal: ZooError) -> None:
-        """Takes back what was read: it is of no use, as long as the file stays the same."""
+        """Takes back what was read: it is of no use, as long as the file stays the same or a fault has not passed."""
         self._readings[path] = _Reading(self._readings[path].stamp, None, refusal, READINGS)
 
     def _reading(self, path: Path, stamp: Stamp) -> _Reading[T]:
         before = self._readings.get(path)
         is_same = before is not None and before.stamp == stamp
-        if before is not None and is_same and (before.refusal is None or before.failures >= READINGS):
+        if before is not None and is_same and not before.is_worth_another_try():
             return before
         try:
             return _Reading(stamp, self._read(path), None)
@@ -108,7 +120,15 @@ class Shelf(Generic[T]):
 
 
 def _refusal(path: Path, error: Exception) -> ZooError:
-    return error if isinstance(error, ZooError) else ZooError(f"{path.name} is refused: {error!r}.")
+    refusal = error if isinstance(error, ZooError) else ZooError(f"{path.name} is refused: {error!r}.")
+    return PassingZooError(str(refusal)) if is_passing(error) else refusal
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether not the file is to blame but memory that ran out, or a disk: of an error or of what caused it."""
+    if is_out_of_memory(error) or isinstance(error, OSError):
+        return True
+    return error.__cause__ is not None and is_passing(error.__cause__)
 
 
 class RepeatedWarnings:

@@ -148,6 +148,9 @@ class Client:
             os.sched_yield()
         return started
 
+    def is_answered(self, job_id: str) -> bool:
+        return bool(self.connection.exists(output_key(job_id)))
+
     def answer(self, job_id: str) -> tuple[JobResult, bytes | None]:
         fields = cast("dict[bytes, bytes]", self.connection.hgetall(output_key(job_id)))
         return JobResult.from_json(fields[RESULT_FIELD.encode()]), fields.get(PICTURE_FIELD.encode())

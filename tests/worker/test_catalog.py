@@ -1,3 +1,5 @@
+import errno
+import math
 import os
 import shutil
 from pathlib import Path
@@ -12,11 +14,13 @@ from models.card import Task
 from models.style_net import StyleTrunk
 from tests.zoo import add_style, build_zoo
 from training.export import trunk_card
+from worker import zoo_files
 from worker.archive import LARGEST_STYLE, Archive, read_style
 from worker.catalog import Catalog, ZooLoader
 from worker.contract import PictureFormat, StyleJob
 from worker.errors import JobError, ZooError
 from worker.runtimes.torchscript import TorchScriptNetwork, TorchScriptRuntime
+from worker.zoo_files import READINGS, Shelf, Stamp
 
 
 def load(folder: Path) -> Catalog:
@@ -149,6 +153,71 @@ def test_a_network_that_the_device_refuses_is_refused_by_name(small_zoo: Path) -
     catalog = ZooLoader(Full("cpu")).load(small_zoo)
     assert set(catalog.upscalers) == {2}
     assert str(catalog.refused[0]) == "trunk-w4.pt is refused: out of memory."
+
+
+class FailingRuntime(TorchScriptRuntime):
+    """Loads nothing as long as there is a fault."""
+
+    def __init__(self, fault: Exception) -> None:
+        super().__init__("cpu")
+        self.fault: Exception | None = fault
+
+    def load(self, archive: Archive) -> TorchScriptNetwork:
+        if self.fault is not None:
+            raise self.fault
+        return super().load(archive)
+
+
+FULL_DISK = OSError(errno.ENOSPC, "No space left on device")
+FULL_DEVICE = RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+@pytest.mark.parametrize("fault", [FULL_DISK, FULL_DEVICE])
+def test_what_memory_or_a_disk_kept_from_being_served_is_tried_again_after_a_while(
+    small_zoo: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    runtime = FailingRuntime(fault)
+    loader = ZooLoader(runtime)
+    monkeypatch.setattr(zoo_files, "RETRY_S", math.inf)
+    assert loader.load(small_zoo).is_empty
+    runtime.fault = None
+    assert loader.load(small_zoo).is_empty
+    monkeypatch.setattr(zoo_files, "RETRY_S", 0.0)
+    catalog = loader.load(small_zoo)
+    assert (set(catalog.styles), set(catalog.upscalers)) == ({"red", "blue"}, {2})
+    assert catalog.refused == ()
+
+
+def test_a_network_that_is_of_no_use_is_tried_once(small_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo_files, "RETRY_S", 0.0)
+    runtime = FailingRuntime(RuntimeError("Unsupported operator"))
+    loader = ZooLoader(runtime)
+    assert loader.load(small_zoo).is_empty
+    runtime.fault = None
+    assert loader.load(small_zoo).is_empty
+
+
+@pytest.mark.parametrize(("cause", "is_read"), [(FULL_DISK, True), (ValueError("no archive"), False)])
+def test_a_file_that_could_not_be_read_is_tried_again_if_the_disk_was_to_blame(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception, is_read: bool
+) -> None:
+    is_over = False
+
+    def read(path: Path) -> str:
+        if not is_over:
+            raise ZooError("it is refused.") from cause
+        return "content"
+
+    shelf, stamps = Shelf(read), {Path("x2.pt"): Stamp(1, 1, 1)}
+    monkeypatch.setattr(zoo_files, "RETRY_S", math.inf)
+    for _ in range(READINGS):
+        shelf.update(stamps)
+    is_over = True
+    shelf.update(stamps)
+    assert [str(refusal) for refusal in shelf.refusals] == ["it is refused."]
+    monkeypatch.setattr(zoo_files, "RETRY_S", 0.0)
+    shelf.update(stamps)
+    assert bool(shelf.contents) == is_read
 
 
 def test_a_style_comes_back_when_its_second_file_is_needed(small_zoo: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the scripts write for RQ, held beside what RQ's own methods write."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,16 @@ class RqWorker(SimpleWorker):
 
     def get_heartbeat_ttl(self, job: RqJob, working_time: float = 0.0) -> int:
         return LEASE_S
+
+
+def put_back(client: Client, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """What RQ does with jobs in hand once their workers have given no sign of life, and what happens as it does so."""
+
+    def handle(*_: object) -> bool:
+        meanwhile()
+        return True
+
+    client.queue.started_job_registry.cleanup(time.time() + 2 * LEASE_S, [handle])
 
 
 def submit_known(client: Client, lane: Lane) -> str:
@@ -170,15 +181,48 @@ def test_an_answer_that_comes_too_late_is_not_given(client: Client, connection: 
     slow, quick = Closer(connection, "slow"), Closer(connection, "quick")
     job_id = client.stylize(b"photo")
     (lost,) = slow.lanes.take(1)
-    # What RQ does for a worker that gave no sign of life.
-    connection.zrem(client.queue.started_job_registry.key, f"{job_id}:{lost.execution.id}")
-    connection.rpush(client.queue.key, job_id)
+    put_back(client)
     assert quick.close() == 1
     late = Answer(JobResult(status=JobStatus.FINISHED), b"late")
 
     assert slow.closer.close([Closing(lost, read_job(lost.data), late)], idle=False) == 0
     assert connection.hget(output_key(job_id), "picture") == b"picture"
     assert len(client.queue.fetch_job(job_id).results()) == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("is_waited_for", [True, False])
+def test_a_job_that_was_answered_while_it_waited_again_is_not_taken(
+    client: Client, connection: Redis, is_waited_for: bool
+) -> None:
+    slow, quick = Closer(connection, "slow"), Closer(connection, "quick")
+    job_id = client.stylize(b"photo")
+    (taken,) = slow.lanes.take(1)
+
+    def give_a_sign_of_life() -> None:
+        with connection.pipeline() as pipe:
+            taken.execution.heartbeat(slow.lanes.started_registry(taken.lane), 3 * LEASE_S, pipeline=pipe)
+            pipe.execute()
+
+    put_back(client, give_a_sign_of_life)
+    arrivals = [quick.lanes.wait(Lane.INTERACTIVE, 1)] if is_waited_for else []
+    assert slow.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=True) == 1
+
+    assert quick.lanes.take(10, *filter(None, arrivals)) == []
+    assert client.queue.get_job_ids() == client.queue.intermediate_queue.get_job_ids() == []
+    assert client.queue.fetch_job(job_id).get_status() is RqStatus.FINISHED  # type: ignore[union-attr]
+    assert connection.hget(output_key(job_id), "picture") == b"picture"
+
+
+def test_a_job_that_is_answered_as_it_is_put_back_is_not_taken(client: Client, connection: Redis) -> None:
+    slow, quick = Closer(connection, "slow"), Closer(connection, "quick")
+    job_id = client.stylize(b"photo")
+    (taken,) = slow.lanes.take(1)
+    put_back(client, lambda: slow.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=True))
+    assert client.queue.get_job_ids() == [job_id]
+
+    assert quick.lanes.take(10) == []
+    assert client.queue.get_job_ids() == []
+    assert connection.hget(output_key(job_id), "picture") == b"picture"
 
 
 def test_who_waits_is_answered_even_if_redis_forgot_the_job(client: Client, connection: Redis) -> None:

@@ -15,7 +15,7 @@ from worker.arrays import Norms, Pixels
 from worker.catalog import Catalog, LoadedTrunk, LoadedUpscaler, ZooLoader
 from worker.contract import ErrorCode
 from worker.engine import LEAST_TILE_PX, Engine, EngineTask, EnlargeTask, PaintTask, Reason
-from worker.errors import JobError
+from worker.errors import DeviceLostError, JobError
 from worker.limits import ROUNDS, SIDE
 from worker.runtimes import Network, Values
 from worker.runtimes.methods import Method
@@ -157,7 +157,14 @@ def test_a_good_batch_is_computed_at_once(reports: Counter[Reason]) -> None:
 
 
 @pytest.mark.parametrize("place", range(5))
-@pytest.mark.parametrize(("message", "code"), [(OUT_OF_MEMORY, ErrorCode.TOO_LARGE), ("a bug", ErrorCode.INTERNAL)])
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (OUT_OF_MEMORY, ErrorCode.TOO_LARGE),
+        ("a bug", ErrorCode.INTERNAL),
+        ("CUDA error: invalid configuration argument", ErrorCode.INTERNAL),
+    ],
+)
 def test_a_poisoned_picture_fails_alone(
     place: int, message: str, code: ErrorCode, reports: Counter[Reason], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -192,6 +199,20 @@ def test_a_bug_is_logged_and_changes_no_limits(caplog: pytest.LogCaptureFixture)
     assert "a bug" in caplog.text
     assert engine.budget_px(tasks[0].key) == MUCH_PX
     assert network.freed == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["CUDA error: an illegal memory access was encountered", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"],
+)
+@pytest.mark.parametrize("levels", [[10], [10, 20, 30]])
+def test_a_gpu_that_computes_nothing_any_more_is_no_fault_of_the_pictures(
+    levels: list[int], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    engine, network = Engine(MUCH_PX), Faulty(Inverting(), fits_px=0, message=message)
+    with pytest.raises(DeviceLostError):
+        engine.run(paint_tasks(network, levels))
 
 
 def test_half_a_batch_is_tried_and_remembered(reports: Counter[Reason]) -> None:

@@ -24,6 +24,7 @@ from worker.runtimes.torchscript import TorchScriptRuntime
 SIDE = 64
 PHOTO = encode(draw_photo(SIDE, SIDE))
 BATCH_PX = 4 * SIDE * SIDE
+DECODERS = 2
 
 
 class GatedEngine(Engine):
@@ -45,6 +46,7 @@ class GatedEngine(Engine):
 class Bench:
     pipeline: PicturePipeline
     engine: GatedEngine
+    codec: ThreadPoolExecutor
     answers: SimpleQueue[tuple[Request, Answer]] = field(default_factory=SimpleQueue)
 
     def submit(self, count: int, **changes: Any) -> list[Request]:
@@ -63,9 +65,9 @@ def catalog(small_zoo: Path) -> Catalog:
 
 @contextmanager
 def bench(catalog: Catalog, max_batch: int = 32, max_delay_s: float = 0.0) -> Iterator[Bench]:
-    engine = GatedEngine()
-    with ThreadPoolExecutor(2) as codec:
-        made = Bench(PicturePipeline(catalog, engine, codec, WorkerMetrics(), max_batch, max_delay_s), engine)
+    engine, metrics = GatedEngine(), WorkerMetrics()
+    with ThreadPoolExecutor(DECODERS) as codec:
+        made = Bench(PicturePipeline(catalog, engine, codec, metrics, max_batch, max_delay_s, DECODERS), engine, codec)
         made.pipeline.start(lambda request, answer: made.answers.put((request, answer)))
         yield made
         made.engine.gate.release(1000)
@@ -117,6 +119,22 @@ def test_there_is_room_for_so_much_and_no_more(catalog: Catalog) -> None:
         for _ in range(3 * MOST_WAITING + 1):
             assert made.answer().result.status is JobStatus.FINISHED
         assert made.pipeline.wait_for_room(60) > 0
+
+
+def test_small_pictures_do_not_let_more_large_ones_in_than_are_decoded_at_once(catalog: Catalog) -> None:
+    with bench(catalog) as made:
+        made.engine.gate.release(1000)
+        made.submit(32)  # a fraction of the size that is expected at first
+        for _ in range(32):
+            made.answer()
+        held = threading.Semaphore(0)
+        for _ in range(DECODERS):
+            made.codec.submit(held.acquire)
+        made.submit(8)
+        decoding = made.pipeline._decoding
+        held.release(DECODERS)
+        assert decoding == DECODERS
+        assert [made.answer().result.status for _ in range(8)] == [JobStatus.FINISHED] * 8
 
 
 def test_a_job_that_is_late_costs_the_device_nothing(catalog: Catalog) -> None:

@@ -14,11 +14,13 @@ import pytest
 from tests.pictures import draw_photo, encode
 from tests.redis_server import RedisServer, free_port
 from tests.worker.running import Client, Worker
+from worker.catalog import Catalog
 from worker.contract import JobStatus
-from worker.errors import StartError
+from worker.errors import PassingZooError, StartError, ZooError
 from worker.pool import CANNOT_START, plan_members
 from worker.processes import HEALTHY_S, Pauses, describe_status
 from worker.settings import WorkerSettings
+from worker.single import check_zoo
 
 PHOTO = encode(draw_photo(60, 44))
 
@@ -84,6 +86,15 @@ def test_a_pool_that_cannot_start_says_why_and_ends(
     assert sentence in log
     assert "the pool stops" in log.splitlines()[-1]
     assert "Traceback" not in log
+
+
+def test_a_pool_goes_on_where_a_passing_fault_leaves_a_worker_nothing_to_serve() -> None:
+    settings, sentence = WorkerSettings.load(), "x2.pt is refused: No space left on device."
+    with pytest.raises(StartError):
+        check_zoo(settings, Catalog(refused=(ZooError(sentence),)))
+    with pytest.raises(SystemExit) as ended:
+        check_zoo(settings, Catalog(refused=(PassingZooError(sentence),)))
+    assert ended.value.code not in (0, CANNOT_START)
 
 
 def test_each_process_has_its_device_port_and_share_of_the_cores() -> None:

@@ -1,0 +1,46 @@
+"""Which answers of Redis pass, by Redis's own words."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from worker import connection as module
+from worker.connection import retry_until_available
+
+PASSING = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "READONLY", "OOM")
+
+
+def refuse(connection: Redis, code: str) -> Any:
+    return connection.eval(f"return redis.error_reply('{code} it says why')", 0)
+
+
+def refuse_in_a_transaction(connection: Redis, code: str) -> Any:
+    with connection.pipeline() as pipe:
+        pipe.ping()
+        refuse(pipe, code)
+        return pipe.execute()
+
+
+@pytest.mark.parametrize("code", PASSING)
+@pytest.mark.parametrize("refuse", [refuse, refuse_in_a_transaction])
+def test_what_passes_is_waited_for(
+    connection: Redis, monkeypatch: pytest.MonkeyPatch, refuse: Callable[[Redis, str], Any], code: str
+) -> None:
+    monkeypatch.setattr(module, "PAUSE_S", 0)
+    refusals = [code]
+
+    def call() -> str:
+        if refusals:
+            refuse(connection, refusals.pop())
+        return "done"
+
+    assert retry_until_available(call, threading.Event(), 0) == "done"
+
+
+def test_a_fault_of_ours_is_none_that_passes(connection: Redis) -> None:
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        retry_until_available(lambda: refuse(connection, "WRONGTYPE"), threading.Event(), 0)

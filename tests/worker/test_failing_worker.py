@@ -1,0 +1,118 @@
+"""A worker in this process whose device or whose Redis fails."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from tests.pictures import draw_photo, encode
+from tests.worker.running import Client
+from worker.answers import Answer
+from worker.catalog import ZooLoader
+from worker.closing import Closing, read_job
+from worker.connection import PAUSE_S
+from worker.consumer import BatchWorker
+from worker.contract import JobResult, JobStatus, Lane
+from worker.engine import Engine
+from worker.errors import DeviceLostError
+from worker.metrics import WorkerMetrics
+from worker.pipeline import PicturePipeline
+from worker.runtimes.torchscript import TorchScriptNetwork, TorchScriptRuntime
+
+PHOTO = encode(draw_photo(60, 44))
+
+
+@pytest.fixture
+def worker(connection: Redis, small_zoo: Path) -> Iterator[BatchWorker]:
+    catalog, metrics = ZooLoader(TorchScriptRuntime("cpu")).load(small_zoo), WorkerMetrics()
+    with ThreadPoolExecutor(2) as codec:
+        pipeline = PicturePipeline(catalog, Engine(1_000_000), codec, metrics, max_batch=8)
+        yield BatchWorker(connection, pipeline, "worker", metrics)
+
+
+def run(worker: BatchWorker) -> Future[None]:
+    """Lets it work in a thread, of which a test that fails does not wait for the end."""
+    ended: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            worker.run()
+        except BaseException as error:
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    threading.Thread(target=work, daemon=True).start()
+    return ended
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_a_worker_whose_gpu_is_lost_ends(
+    client: Client, worker: BatchWorker, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(TorchScriptNetwork, "paint", fail)
+    jobs = [client.stylize(PHOTO, lane=lane) for _ in range(3)]
+    with pytest.raises(DeviceLostError):
+        run(worker).result(timeout=60)
+    assert not any(client.is_answered(job) for job in jobs)
+
+
+def test_all_that_is_answered_by_the_end_is_closed(client: Client, worker: BatchWorker) -> None:
+    jobs = [client.stylize(PHOTO) for _ in range(2)]
+    answer = Answer(JobResult(status=JobStatus.FINISHED))
+    for taken in worker._lanes.take(len(jobs)):
+        worker._closings.put(Closing(taken, read_job(taken.data), answer))
+    worker._closings.put(None)
+    closer = threading.Thread(target=worker._close_answered, daemon=True)
+    closer.start()
+    closer.join(timeout=60)
+    assert not closer.is_alive()
+    assert [client.wait(job)[0].status for job in jobs] == [JobStatus.FINISHED] * 2
+
+
+class Pauses(threading.Event):
+    """A wish to stop that nobody waits for; it counts who would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken_s: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.taken_s.append(timeout)
+        return self.is_set()
+
+
+@pytest.mark.parametrize(
+    ("refuse", "accept"),
+    [
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+    ],
+    ids=["full", "without replicas", "read-only"],
+)
+def test_a_redis_that_takes_nothing_is_asked_now_and_then_and_complained_of_once(
+    client: Client, worker: BatchWorker, caplog: pytest.LogCaptureFixture, refuse: str, accept: str
+) -> None:
+    caplog.set_level("INFO", "worker")
+    worker._stop = pauses = Pauses()
+    client.connection.execute_command(*refuse.split())  # type: ignore[no-untyped-call]
+    for _ in range(3):
+        worker._serve(Lane.INTERACTIVE, worker._recover_lost_jobs)
+        worker._serve(Lane.BULK)
+    assert pauses.taken_s == [PAUSE_S] * 6
+    assert len(caplog.messages) == 1
+    client.connection.execute_command(*accept.split())  # type: ignore[no-untyped-call]
+    job = client.stylize(PHOTO)
+    for _ in range(2):
+        worker._serve(Lane.INTERACTIVE)
+    assert caplog.messages[0].startswith("Redis cannot be used")
+    assert caplog.messages[1:] == ["Redis answers again."]
+    assert client.queue.started_job_registry.get_job_ids(cleanup=False) == [job]
