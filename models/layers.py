@@ -44,7 +44,7 @@ def mix_channels(x_BCHW: Tensor, mix_BCC: Tensor, channels: int) -> Tensor:
     Li et al., "Learning Linear Transformations for Fast Image and Video Style Transfer", 2019, compute from a picture.
     """
     sums_BCN = torch.bmm(mix_BCC * channels**-0.5, x_BCHW.flatten(2))
-    return x_BCHW + torch.unflatten(sums_BCN, 2, x_BCHW.shape[2:])
+    return x_BCHW + sums_BCN.reshape(x_BCHW.shape)
 
 
 def convolve_enlarged(x_BCHW: Tensor, weight_OIKK: Tensor, bias_O: Tensor | None = None) -> Tensor:
