@@ -1,6 +1,7 @@
 """Image files to 8-bit sRGB pixels and back."""
 
 import io
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from worker.errors import JobError
 pillow_heif.register_heif_opener()
 # The service has checked the pixel count against its own limit before it took the file.
 Image.MAX_IMAGE_PIXELS = None
+
+CODEC_THREADS = max(os.cpu_count() or 1, 2)
+"""Threads that decode and encode."""
 
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
 

@@ -2,13 +2,12 @@
 
 import errno
 import logging
-import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from worker.arrays import Pixels
-from worker.codec import Picture, decode, encode
+from worker.codec import CODEC_THREADS, Picture, decode, encode
 from worker.contract import ErrorCode, PictureFormat
 from worker.engine import Engine, EngineTask
 from worker.errors import JobError, WorkerError
@@ -79,7 +78,7 @@ class LocalStudio:
         Decoding and encoding run beside the computing, and no more than two windows of pictures are in memory.
         Raises `OutputError` when the disk is full. Closed early, it leaves nothing half written.
         """
-        pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 2), "codec")
+        pool = ThreadPoolExecutor(CODEC_THREADS, "codec")
         try:
             finishing: list[Future[Done]] = []
             for window in self._decoded_ahead(pool, commissions):

@@ -5,7 +5,6 @@ for a batch to fill: what is ready when it becomes free goes together.
 """
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -17,7 +16,7 @@ from worker.answers import Answer
 from worker.arrays import Pixels
 from worker.batching import Backlog
 from worker.catalog import Models
-from worker.codec import Picture, decode, encode
+from worker.codec import CODEC_THREADS, Picture, decode, encode
 from worker.compose import compose, with_alpha_of
 from worker.contract import ErrorCode, Job, JobResult, JobStatus, StyleJob, UpscaleJob
 from worker.engine import Engine, EngineTask, EnlargeTask, PaintTask
@@ -30,8 +29,6 @@ MOST_WAITING = 64
 """Jobs that lie in a worker undecoded at the most: they might as well wait where other workers see them."""
 AHEAD = 2
 """Batches' worth of pictures that are decoded ahead of the device, and that wait behind it to be encoded."""
-CODEC_THREADS = max(os.cpu_count() or 1, 2)
-"""Threads that decode and encode."""
 FORGETTING = 0.2
 """Weight of the latest picture in the mean size that is expected of the next."""
 

@@ -10,6 +10,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 from worker.catalog import Catalog, ZooLoader
+from worker.codec import CODEC_THREADS
 from worker.connection import connect, retry_until_available
 from worker.consumer import BatchWorker
 from worker.contract import WorkerReport
@@ -17,7 +18,7 @@ from worker.device_memory import memory_of
 from worker.errors import PassingZooError, StartError
 from worker.live_catalog import LiveCatalog
 from worker.metrics import WorkerMetrics
-from worker.pipeline import CODEC_THREADS, PicturePipeline
+from worker.pipeline import PicturePipeline
 from worker.report import Reporter
 from worker.settings import WorkerSettings
 from worker.vitals import Pulse

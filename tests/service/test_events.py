@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from redis import Redis
 from starlette.types import Message
 
@@ -178,18 +179,24 @@ async def test_unknown_job_and_missing_key(redis_url: str, job_id: str) -> None:
         assert (await client.get(f"/jobs/{job_id}/events")).status_code == 401
 
 
+@asynccontextmanager
+async def application(redis_url: str) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """The app itself, for `call`, and a client of it."""
+    app = create_app(settings(redis_url))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://impasto") as client,
+    ):
+        yield app, client
+
+
 async def test_silence_is_filled_and_a_client_that_goes_leaves_room(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events_route, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(followers, "MAX_FOLLOWERS", 1)
     report(redis)
-    app = create_app(settings(redis_url))
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://impasto") as client,
-    ):
+    async with application(redis_url) as (app, client):
         path = f"{await submit(client)}/events"
         for _ in range(2):
             said, gone = asyncio.Queue[str](), asyncio.Event()
@@ -207,12 +214,7 @@ async def test_no_more_follow_than_may_however_many_come_at_once(
 ) -> None:
     monkeypatch.setattr(followers, "MAX_FOLLOWERS", 2)
     report(redis)
-    app = create_app(settings(redis_url))
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://impasto") as client,
-    ):
+    async with application(redis_url) as (app, client):
         for _ in range(3):  # who asks for what is unknown takes up no place
             assert (await client.get(f"/jobs/{'0' * 32}/events")).status_code == 404
         path = f"{await submit(client)}/events"

@@ -5,7 +5,8 @@ import itertools
 import re
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import httpx
@@ -233,9 +234,17 @@ def huge(job: Job, data: bytes) -> Answer:
     return finished(job, data)[0], bytes(30_000_000)
 
 
-def request(client: socket.socket) -> None:
+@contextmanager
+def asking_for_a_huge_picture(redis: Redis, redis_url: str) -> Iterator[socket.socket]:
+    """A client that has sent its request and not yet read of the answer."""
     head = f"POST {PAINT} HTTP/1.1\r\nHost: impasto\r\nContent-Length: {len(JPEG)}\r\nConnection: close\r\n\r\n"
-    client.sendall(head.encode() + JPEG)
+    with (
+        StandIn(redis, huge),
+        listening(redis_url) as port,
+        socket.create_connection(("127.0.0.1", port)) as client,
+    ):
+        client.sendall(head.encode() + JPEG)
+        yield client
 
 
 def test_clients_that_do_not_read_their_answer_are_given_up(
@@ -250,12 +259,7 @@ def test_clients_that_do_not_read_their_answer_are_given_up(
 
     monkeypatch.setattr(server, "UNREAD_S", 0.2)
     monkeypatch.setattr(server.ImpatientProtocol, "connection_lost", note_loss)
-    with (
-        StandIn(redis, huge),
-        listening(redis_url) as port,
-        socket.create_connection(("127.0.0.1", port)) as client,
-    ):
-        request(client)
+    with asking_for_a_huge_picture(redis, redis_url):
         assert lost.wait(20)
 
 
@@ -270,12 +274,7 @@ def test_clients_that_read_slowly_get_their_answer(
 
     monkeypatch.setattr(server, "UNREAD_S", 0.01)
     monkeypatch.setattr(server.WholeAnswers, "get_write_buffer_size", size_by_a_slow_client)
-    with (
-        StandIn(redis, huge),
-        listening(redis_url) as port,
-        socket.create_connection(("127.0.0.1", port)) as client,
-    ):
-        request(client)
+    with asking_for_a_huge_picture(redis, redis_url) as client:
         for _ in range(6):
             assert looks.acquire(timeout=20)
         answer = b"".join(iter(lambda: client.recv(1 << 20), b""))
