@@ -100,7 +100,7 @@ class RQClient:
             ttl=left_s + GRACE_S,
             result_ttl=job.result_ttl_s + GRACE_S,
             failure_ttl=job.result_ttl_s + GRACE_S,
-            retry=Retry(max=MAX_RETRIES),
+            retry=Retry(max=MAX_RETRIES, enqueue_at_front=True),
             meta={FINGERPRINT: submission.fingerprint, FILENAME: submission.filename},
             pipeline=pipe,
         )

@@ -78,6 +78,8 @@ class BatchWorker(SimpleWorker):
         self._taken: dict[str, TakenJob] = {}
         """By job id."""
         self._taken_changed = threading.Condition()
+        self._is_clearing = False
+        """Whether nothing is taken until nothing is in hand, for the sake of a job whose worker died."""
         self._closings: queue.SimpleQueue[Closing | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._has_warned = False
@@ -166,27 +168,40 @@ class BatchWorker(SimpleWorker):
                 self._has_warned = False
 
     def _take_or_wait(self, lane: Lane) -> None:
-        if not self._pipeline.wait_for_room(LOOK_S) or self._take():
+        if not self._wait_for_room() or self._take():
             return
         if (arrival := self._lanes.wait(lane, LOOK_S)) is not None:
             self._take(arrival)
 
+    def _wait_for_room(self) -> bool:
+        with self._taken_changed:
+            if not self._taken_changed.wait_for(self._may_take, LOOK_S):
+                return False
+        return self._pipeline.wait_for_room(LOOK_S) > 0
+
+    def _may_take(self) -> bool:
+        return not (self._is_clearing and self._taken)
+
     def _take(self, *arrivals: Arrival) -> bool:
         """Takes what has arrived and what waits. Returns whether there was something, or no room for it any more."""
         with self._taking:
-            room = max(self._pipeline.wait_for_room(0), len(arrivals))
-            if not room:
+            may_take = self._may_take()
+            room = max(self._pipeline.wait_for_room(0), len(arrivals)) if may_take else 0
+            if not room and not arrivals:
                 return True
-            taken = self._lanes.take(room, *arrivals)
+            take = self._lanes.take(room, *arrivals, busy=bool(self._taken))
             with self._taken_changed:
-                self._taken |= {job.id: job for job in taken}
-            self._pipeline.submit(self._read(taken))
-            return bool(taken)
+                self._taken |= {job.id: job for job in take.jobs}
+                self._is_clearing = take.alone or not may_take
+            self._pipeline.submit(self._read(take.jobs))
+            return bool(take.jobs) or self._is_clearing
 
     def _read(self, taken: Iterable[TakenJob]) -> list[Request]:
         """What is to be done. A job that cannot be read has failed."""
         requests = []
         for each in taken:
+            if each.has_begun:
+                log.warning("Job %s runs alone: a worker that had it died.", each.id)
             try:
                 requests.append(Request(read_job(each.data), each.content))
             except JobError as error:

@@ -35,12 +35,24 @@ local WORKER, ITS_EXECUTIONS, BEGUN_CHANNEL = KEYS[7], KEYS[8], KEYS[9]
 local rq, input, worker, prefix, output = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[12]
 local time, epoch, lease, grace = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local left, promoted_before, share = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11])
+local busy, alone = ARGV[13] == '1', false
 local taken, ids = {}, {}
+
+local function has_begun(id)
+    return (redis.call('HGET', rq .. ':job:' .. id, 'started_at') or '') ~= ''
+end
 
 local function start(id, lane)
     local job = rq .. ':job:' .. id
     local known = redis.call('HMGET', job, 'status', 'data', 'result_ttl')
     if known[1] ~= 'queued' or redis.call('EXISTS', output .. id) == 1 then return end
+    if has_begun(id) then
+        alone = true
+        if busy or #taken > 0 then
+            redis.call('LPUSH', QUEUE[lane], id)
+            return
+        end
+    end
     local execution = prefix .. string.format('%08x', #taken)
     local both = id .. ':' .. execution
     redis.call('HSET', rq .. ':execution:' .. both, 'id', execution, 'job_id', id, 'created_at', epoch,
@@ -52,12 +64,13 @@ local function start(id, lane)
     redis.call('SADD', ITS_EXECUTIONS, both)
     redis.call('HSET', job, 'status', 'started', 'started_at', time, 'last_heartbeat', time, 'worker_name', worker)
     redis.call('PERSIST', job)
-    taken[#taken + 1] = {id, lane, execution, known[2] or '', known[3] or '', redis.call('GET', input .. id)}
+    taken[#taken + 1] = {id, lane, execution, known[2] or '', known[3] or '', redis.call('GET', input .. id),
+        alone and 1 or 0}
     ids[#ids + 1] = id
 end
 
 local function take(lane, most)
-    while most > 0 do
+    while most > 0 and not alone do
         local id = redis.call('LPOP', QUEUE[lane])
         if not id then return end
         start(id, lane)
@@ -65,15 +78,19 @@ local function take(lane, most)
     end
 end
 
-for at = 13, #ARGV, 2 do
+for at = 14, #ARGV, 2 do
     local lane, id = tonumber(ARGV[at]), ARGV[at + 1]
     if redis.call('LREM', INTERMEDIATE[lane], 1, id) == 1 then
-        start(id, lane)
+        if left > 0 then start(id, lane) else redis.call('LPUSH', QUEUE[lane], id) end
         left = left - 1
     end
 end
+for lane = 1, 2 do
+    local head = not busy and #taken == 0 and redis.call('LINDEX', QUEUE[lane], 0)
+    if head and has_begun(head) then take(lane, math.min(left, 1)) end
+end
 local promoted = math.ceil(left / share)
-while promoted > 0 do
+while promoted > 0 and not alone do
     local head = redis.call('LINDEX', QUEUE[2], 0)
     if not head or (redis.call('HGET', rq .. ':job:' .. head, 'enqueued_at') or '') > promoted_before then break end
     take(2, 1)
@@ -86,11 +103,14 @@ if #ids > 0 then
     redis.call('HSET', WORKER, 'state', 'busy')
     redis.call('PUBLISH', BEGUN_CHANNEL, table.concat(ids, ' '))
 end
-return taken
+return {alone and 1 or 0, taken}
 """
-"""First the ids in ARGV[13...], which lie in intermediate lists; then, up to ARGV[9] in all, bulk jobs queued before
+"""First the ids in ARGV[14...], which lie in intermediate lists; then, up to ARGV[9] in all, bulk jobs queued before
 ARGV[10], the interactive lane, and bulk. What RQ has forgotten, or a client cancelled, is passed over for good, and so
-is what has been answered or is in hand: a worker that was taken for dead may answer a job that is queued again."""
+is what has been answered or is in hand: a worker that was taken for dead may answer a job that is queued again.
+
+A job that has begun before comes from a worker that died, and may be what killed it: beside others it would cost them
+their retries. A worker with empty hands takes it alone, before all else; another stops in front of it."""
 
 _PUT_BACK = """
 local now, there, ids = tonumber(redis.call('TIME')[1]), {}, redis.call('LRANGE', KEYS[1], 0, -1)
@@ -123,6 +143,18 @@ class TakenJob:
     result_ttl_s: int | None
     content: bytes | None
     """The upload; none if it has expired."""
+    has_begun: bool = False
+    """Whether a worker that died had it before."""
+
+
+@dataclass(frozen=True)
+class Take:
+    """What was taken in one go."""
+
+    jobs: list[TakenJob]
+    alone: bool
+    """Whether a job whose worker died was met. It is in hand now or comes next, so that nothing else should be taken
+    before all that is in hand is closed."""
 
 
 @dataclass(frozen=True)
@@ -161,24 +193,28 @@ class Lanes:
         """Where RQ notes a lane's jobs that have started."""
         return self._started[lane]
 
-    def take(self, most: int, *arrivals: Arrival) -> list[TakenJob]:
-        """Starts the jobs that have arrived and others that wait, up to `most` in all, without waiting for any."""
+    def take(self, most: int, *arrivals: Arrival, busy: bool = False) -> Take:
+        """Starts the jobs that have arrived and others that wait, up to `most` in all, without waiting for any.
+
+        `busy`: whether this worker has jobs in hand. Arrivals past `most` go back to where they came from.
+        """
         now, lanes = datetime.now(UTC), list(Lane)
         prefix = uuid4().hex[:24]
         patient = utcformat(now - timedelta(seconds=PATIENCE_S))
         arguments: list[str | int | float] = [RQ_KEY_PREFIX, input_key(""), self._worker_name, prefix]
         arguments += [utcformat(now), now.timestamp(), LEASE_S, EXECUTIONS_GRACE_S, most, patient, PROMOTED_SHARE]
-        arguments.append(output_key(""))
+        arguments += [output_key(""), int(busy)]
         for arrival in arrivals:
             arguments += [lanes.index(arrival.lane) + 1, arrival.job_id]
-        rows = cast("list[list[Any]]", self._take(keys=self._keys, args=arguments))
-        return [self._read(row, lanes, now) for row in rows]
+        alone, rows = cast("tuple[int, list[list[Any]]]", self._take(keys=self._keys, args=arguments))
+        return Take([self._read(row, lanes, now) for row in rows], bool(alone))
 
     def _read(self, row: Sequence[Any], lanes: Sequence[Lane], now: datetime) -> TakenJob:
-        job_id, lane, execution_id, data, ttl, content = row
+        job_id, lane, execution_id, data, ttl, content, has_begun = row
         execution = Execution(execution_id.decode(), job_id.decode(), self._connection, self._worker_name)
         execution.created_at = now
-        return TakenJob(execution.job_id, lanes[lane - 1], execution, data, int(ttl) if ttl else None, content)
+        ttl_s = int(ttl) if ttl else None
+        return TakenJob(execution.job_id, lanes[lane - 1], execution, data, ttl_s, content, bool(has_begun))
 
     def wait(self, lane: Lane, timeout_s: int) -> Arrival | None:
         """The next job of an empty lane, to be taken by `take`; none if the lane stays empty."""

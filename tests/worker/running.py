@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +30,7 @@ from worker.contract import (
     input_key,
     output_key,
 )
+from worker.lanes import LEASE_S
 
 
 class Worker:
@@ -124,7 +125,7 @@ class Client:
             timeout=600,
             failure_ttl=600,
             result_ttl=600,
-            retry=Retry(retries),
+            retry=Retry(retries, enqueue_at_front=True),
         )
         return job.id
 
@@ -147,6 +148,18 @@ class Client:
             started = frozenset(execution for job, execution in pairs if job in jobs)
             os.sched_yield()
         return started
+
+    def put_back(self, meanwhile: Callable[[], object] = lambda: None, lane: Lane = Lane.INTERACTIVE) -> None:
+        """What RQ does with a lane's jobs in hand once their workers have given no sign of life for long.
+
+        `meanwhile` happens as it does so.
+        """
+
+        def handle(*_: object) -> bool:
+            meanwhile()
+            return True
+
+        self.queues[lane].started_job_registry.cleanup(time.time() + 2 * LEASE_S, [handle])
 
     def is_answered(self, job_id: str) -> bool:
         return bool(self.connection.exists(output_key(job_id)))

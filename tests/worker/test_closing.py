@@ -1,6 +1,5 @@
 """What the scripts write for RQ, held beside what RQ's own methods write."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +34,7 @@ class Closer:
 
     def close(self, *, idle: bool = False) -> int:
         """Takes all there is and answers it."""
-        closings = [Closing(taken, read_job(taken.data), ANSWER) for taken in self.lanes.take(10)]
+        closings = [Closing(taken, read_job(taken.data), ANSWER) for taken in self.lanes.take(10).jobs]
         return self.closer.close(closings, idle=idle)
 
 
@@ -44,16 +43,6 @@ class RqWorker(SimpleWorker):
 
     def get_heartbeat_ttl(self, job: RqJob, working_time: float = 0.0) -> int:
         return LEASE_S
-
-
-def put_back(client: Client, meanwhile: Callable[[], object] = lambda: None) -> None:
-    """What RQ does with jobs in hand once their workers have given no sign of life, and what happens as it does so."""
-
-    def handle(*_: object) -> bool:
-        meanwhile()
-        return True
-
-    client.queue.started_job_registry.cleanup(time.time() + 2 * LEASE_S, [handle])
 
 
 def submit_known(client: Client, lane: Lane) -> str:
@@ -93,7 +82,7 @@ def snapshot(connection: Any, execution: Execution) -> dict[str, Any]:
 def test_redis_holds_what_rqs_own_methods_write(client: Client, connection: Redis, lane: Lane, answer: Answer) -> None:
     ours = Closer(connection)
     submit_known(client, lane)
-    (taken,) = ours.lanes.take(1)
+    (taken,) = ours.lanes.take(1).jobs
     started = snapshot(connection, taken.execution)
     ours.closer.close([Closing(taken, read_job(taken.data), answer)], idle=True)
     closed = snapshot(connection, taken.execution)
@@ -149,7 +138,7 @@ def test_failures_are_counted_apart(client: Client, connection: Redis) -> None:
     ours = Closer(connection)
     client.stylize(b"photo")
     client.stylize(b"no photo")
-    good, bad = ours.lanes.take(2)
+    good, bad = ours.lanes.take(2).jobs
     closings = [Closing(good, read_job(good.data), ANSWER), Closing(bad, read_job(bad.data), FAILURE)]
     assert ours.closer.close(closings, idle=True) == 2
     ours.worker.refresh()  # type: ignore[no-untyped-call]
@@ -160,7 +149,7 @@ def test_failures_are_counted_apart(client: Client, connection: Redis) -> None:
 def test_a_job_that_cannot_be_read_fails_for_rq_and_is_answered_to_nobody(client: Client, connection: Redis) -> None:
     ours = Closer(connection)
     job_id = client.stylize(b"photo")
-    (taken,) = ours.lanes.take(1)
+    (taken,) = ours.lanes.take(1).jobs
     assert ours.closer.close([Closing(taken, None, FAILURE)], idle=True) == 1
     assert client.queue.failed_job_registry.get_job_ids() == [job_id]
     assert not connection.exists(output_key(job_id))
@@ -170,7 +159,7 @@ def test_a_job_that_cannot_be_read_fails_for_rq_and_is_answered_to_nobody(client
 def test_a_job_closed_once_more_stays_as_it_is(client: Client, connection: Redis, answer: Answer) -> None:
     ours = Closer(connection)
     job_id = client.stylize(b"photo")
-    (taken,) = ours.lanes.take(1)
+    (taken,) = ours.lanes.take(1).jobs
     closing = Closing(taken, read_job(taken.data), answer)
     # Redis did as it was told, and its answer was lost.
     assert [ours.closer.close([closing], idle=True) for _ in range(2)] == [1, 0]
@@ -180,8 +169,8 @@ def test_a_job_closed_once_more_stays_as_it_is(client: Client, connection: Redis
 def test_an_answer_that_comes_too_late_is_not_given(client: Client, connection: Redis) -> None:
     slow, quick = Closer(connection, "slow"), Closer(connection, "quick")
     job_id = client.stylize(b"photo")
-    (lost,) = slow.lanes.take(1)
-    put_back(client)
+    (lost,) = slow.lanes.take(1).jobs
+    client.put_back()
     assert quick.close() == 1
     late = Answer(JobResult(status=JobStatus.FINISHED), b"late")
 
@@ -196,18 +185,18 @@ def test_a_job_that_was_answered_while_it_waited_again_is_not_taken(
 ) -> None:
     slow, quick = Closer(connection, "slow"), Closer(connection, "quick")
     job_id = client.stylize(b"photo")
-    (taken,) = slow.lanes.take(1)
+    (taken,) = slow.lanes.take(1).jobs
 
     def give_a_sign_of_life() -> None:
         with connection.pipeline() as pipe:
             taken.execution.heartbeat(slow.lanes.started_registry(taken.lane), 3 * LEASE_S, pipeline=pipe)
             pipe.execute()
 
-    put_back(client, give_a_sign_of_life)
+    client.put_back(give_a_sign_of_life)
     arrivals = [quick.lanes.wait(Lane.INTERACTIVE, 1)] if is_waited_for else []
     assert slow.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=True) == 1
 
-    assert quick.lanes.take(10, *filter(None, arrivals)) == []
+    assert quick.lanes.take(10, *filter(None, arrivals)).jobs == []
     assert client.queue.get_job_ids() == client.queue.intermediate_queue.get_job_ids() == []
     assert client.queue.fetch_job(job_id).get_status() is RqStatus.FINISHED  # type: ignore[union-attr]
     assert connection.hget(output_key(job_id), "picture") == b"picture"
@@ -216,11 +205,11 @@ def test_a_job_that_was_answered_while_it_waited_again_is_not_taken(
 def test_a_job_that_is_answered_as_it_is_put_back_is_not_taken(client: Client, connection: Redis) -> None:
     slow, quick = Closer(connection, "slow"), Closer(connection, "quick")
     job_id = client.stylize(b"photo")
-    (taken,) = slow.lanes.take(1)
-    put_back(client, lambda: slow.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=True))
+    (taken,) = slow.lanes.take(1).jobs
+    client.put_back(lambda: slow.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=True))
     assert client.queue.get_job_ids() == [job_id]
 
-    assert quick.lanes.take(10) == []
+    assert quick.lanes.take(10).jobs == []
     assert client.queue.get_job_ids() == []
     assert connection.hget(output_key(job_id), "picture") == b"picture"
 
@@ -228,7 +217,7 @@ def test_a_job_that_is_answered_as_it_is_put_back_is_not_taken(client: Client, c
 def test_who_waits_is_answered_even_if_redis_forgot_the_job(client: Client, connection: Redis) -> None:
     ours = Closer(connection)
     job_id = client.stylize(b"photo")
-    (taken,) = ours.lanes.take(1)
+    (taken,) = ours.lanes.take(1).jobs
     connection.flushdb()
 
     assert ours.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=False) == 0

@@ -1,22 +1,26 @@
 """A worker in this process whose device or whose Redis fails."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from redis import Redis
 
 from tests.pictures import draw_photo, encode
 from tests.worker.running import Client
 from worker.answers import Answer
+from worker.arrays import Norms, Pixels
 from worker.catalog import ZooLoader
 from worker.closing import Closing, read_job
 from worker.connection import PAUSE_S
 from worker.consumer import BatchWorker
-from worker.contract import JobResult, JobStatus, Lane
+from worker.contract import ErrorCode, JobResult, JobStatus, Lane
 from worker.engine import Engine
 from worker.errors import DeviceLostError
 from worker.metrics import WorkerMetrics
@@ -26,12 +30,18 @@ from worker.runtimes.torchscript import TorchScriptNetwork, TorchScriptRuntime
 PHOTO = encode(draw_photo(60, 44))
 
 
-@pytest.fixture
-def worker(connection: Redis, small_zoo: Path) -> Iterator[BatchWorker]:
+@contextmanager
+def making_worker(connection: Redis, small_zoo: Path, max_delay_s: float = 0.0) -> Iterator[BatchWorker]:
     catalog, metrics = ZooLoader(TorchScriptRuntime("cpu")).load(small_zoo), WorkerMetrics()
     with ThreadPoolExecutor(2) as codec:
-        pipeline = PicturePipeline(catalog, Engine(1_000_000), codec, metrics, max_batch=8)
+        pipeline = PicturePipeline(catalog, Engine(1_000_000), codec, metrics, 8, max_delay_s)
         yield BatchWorker(connection, pipeline, "worker", metrics)
+
+
+@pytest.fixture
+def worker(connection: Redis, small_zoo: Path) -> Iterator[BatchWorker]:
+    with making_worker(connection, small_zoo) as worker:
+        yield worker
 
 
 def run(worker: BatchWorker) -> Future[None]:
@@ -64,10 +74,41 @@ def test_a_worker_whose_gpu_is_lost_ends(
     assert not any(client.is_answered(job) for job in jobs)
 
 
+def test_a_picture_that_kills_its_worker_fails_alone(
+    client: Client, connection: Redis, small_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint, lost = TorchScriptNetwork.paint, threading.Event()
+
+    def fail(self: TorchScriptNetwork, pixels_BHWC: Pixels, norm_BP: Norms) -> Any:
+        if not pixels_BHWC.any(axis=(1, 2, 3)).all():
+            lost.set()
+        if lost.is_set():
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return paint(self, pixels_BHWC, norm_BP)
+
+    monkeypatch.setattr(TorchScriptNetwork, "paint", fail)
+    together_s = 0.5
+    others = [client.stylize(PHOTO, retries=1) for _ in range(3)]
+    killer = client.stylize(encode(Image.new("RGB", (60, 44))), retries=1)
+    for deaths in (1, 2):
+        lost.clear()
+        with making_worker(connection, small_zoo, together_s) as worker, pytest.raises(DeviceLostError):
+            run(worker).result(timeout=60)
+        if deaths == 1:
+            client.put_back()
+    lost.clear()
+    with making_worker(connection, small_zoo, together_s) as worker:
+        ended = run(worker)
+        assert [client.wait(job)[0].status for job in others] == [JobStatus.FINISHED] * 3
+        assert client.wait(killer)[0].error is ErrorCode.INTERNAL
+        worker.request_stop(signal.SIGTERM, None)
+        ended.result(timeout=60)
+
+
 def test_all_that_is_answered_by_the_end_is_closed(client: Client, worker: BatchWorker) -> None:
     jobs = [client.stylize(PHOTO) for _ in range(2)]
     answer = Answer(JobResult(status=JobStatus.FINISHED))
-    for taken in worker._lanes.take(len(jobs)):
+    for taken in worker._lanes.take(len(jobs)).jobs:
         worker._closings.put(Closing(taken, read_job(taken.data), answer))
     worker._closings.put(None)
     closer = threading.Thread(target=worker._close_answered, daemon=True)

@@ -29,7 +29,16 @@ def make_old(client: Client, job_ids: list[str]) -> None:
 
 
 def take(lanes: Lanes, most: int, *arrivals: Arrival) -> list[str]:
-    return [job.id for job in lanes.take(most, *arrivals)]
+    return [job.id for job in lanes.take(most, *arrivals).jobs]
+
+
+def lose(client: Client, lane: Lane, count: int) -> list[str]:
+    """Jobs of an empty lane whose worker died, in the order in which they wait again."""
+    lost = submit(client, lane, count)
+    taken = take(Lanes(client.connection, "dead"), count)
+    client.put_back(lane=lane)
+    assert sorted(taken) == sorted(lost)
+    return client.queues[lane].get_job_ids()
 
 
 def test_interactive_jobs_come_first_and_bulk_fills_up(client: Client, lanes: Lanes) -> None:
@@ -49,7 +58,7 @@ def test_bulk_never_starves_and_never_crowds_out(client: Client, lanes: Lanes) -
 def test_what_is_taken_has_started_in_rqs_eyes(client: Client, lanes: Lanes) -> None:
     for lane in Lane:
         (job_id,) = submit(client, lane, 1)
-        (taken,) = lanes.take(1)
+        (taken,) = lanes.take(1).jobs
         job = client.queues[lane].fetch_job(job_id)
         assert job is not None
         assert job.get_status() is RqStatus.STARTED
@@ -90,7 +99,7 @@ def test_what_arrived_and_was_not_taken_is_put_back_where_it_was(client: Client,
 def test_jobs_come_with_their_uploads_and_forgotten_ones_not_at_all(client: Client, lanes: Lanes) -> None:
     kept, forgotten = client.stylize(b"photo"), client.stylize(b"photo", lane=Lane.BULK)
     client.connection.delete(RqJob.key_for(forgotten))
-    assert [(job.id, job.content) for job in lanes.take(2)] == [(kept, b"photo")]
+    assert [(job.id, job.content) for job in lanes.take(2).jobs] == [(kept, b"photo")]
     assert client.queues[Lane.BULK].get_job_ids() == []
     assert client.queues[Lane.BULK].started_job_registry.get_job_ids() == []
 
@@ -101,4 +110,39 @@ def test_a_job_cancelled_at_the_last_moment_is_not_taken(client: Client, lanes: 
     assert arrival is not None
     client.connection.hset(RqJob.key_for(job_id), "status", RqStatus.CANCELED)
     assert take(lanes, 1, arrival) == []
+    assert client.queue.intermediate_queue.get_job_ids() == []
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_jobs_whose_worker_died_come_first_and_alone(client: Client, lanes: Lanes, lane: Lane) -> None:
+    lost = lose(client, lane, 2)
+    fresh = submit(client, Lane.INTERACTIVE, 2)
+    for job_id in lost:
+        taken = lanes.take(4)
+        assert ([job.id for job in taken.jobs], taken.alone) == ([job_id], True)
+    taken = lanes.take(4)
+    assert ([job.id for job in taken.jobs], taken.alone) == (fresh, False)
+
+
+def test_a_busy_worker_stops_in_front_of_a_job_whose_worker_died(client: Client, lanes: Lanes) -> None:
+    (lost,) = lose(client, Lane.BULK, 1)
+    interactive, bulk = submit(client, Lane.INTERACTIVE, 2), submit(client, Lane.BULK, 1)
+    taken = lanes.take(2, busy=True)
+    assert ([job.id for job in taken.jobs], taken.alone) == (interactive, False)
+    taken = lanes.take(2, busy=True)
+    assert (taken.jobs, taken.alone) == ([], True)
+    arrival = lanes.wait(Lane.BULK, 1)
+    assert arrival == Arrival(lost, Lane.BULK)
+    taken = lanes.take(2, arrival, busy=True)
+    assert (taken.jobs, taken.alone) == ([], True)
+    assert client.queues[Lane.BULK].get_job_ids() == [lost, *bulk]
+    assert client.queues[Lane.BULK].intermediate_queue.get_job_ids() == []
+
+
+def test_what_arrives_and_is_not_wanted_goes_back(client: Client, lanes: Lanes) -> None:
+    first, second = submit(client, Lane.INTERACTIVE, 2)
+    arrival = lanes.wait(Lane.INTERACTIVE, 1)
+    assert arrival is not None
+    assert lanes.take(0, arrival, busy=True).jobs == []
+    assert client.queue.get_job_ids() == [first, second]
     assert client.queue.intermediate_queue.get_job_ids() == []
