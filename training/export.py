@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.card import CARD_FILE, ModelCard, Task, weights_digest
@@ -109,8 +110,6 @@ def export_upscaler(network: nn.Module, card: ModelCard, path: Path) -> None:
 
 def export_style(norm_P: Tensor, card: ModelCard, path: Path) -> None:
     """Writes a style's vector and card. `card.digest` is filled in here."""
-    from safetensors.torch import save_file
-
     norm_P = norm_P.detach().cpu().float().contiguous()
     digest = weights_digest([(STYLE_VECTOR, to_bytes(norm_P))])
     metadata = {CARD_FILE: replace(card, digest=digest).to_json()}

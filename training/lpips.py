@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -65,9 +67,6 @@ class Lpips(nn.Module):
 
 def load_lpips(path: Path) -> Lpips:
     """LPIPS from a safetensors file. Raises `LossWeightsError`."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         return Lpips(load_file(path))
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:

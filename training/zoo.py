@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from models.card import CARD_FILE, CardError, ModelCard, Task
@@ -77,8 +78,6 @@ class Style:
 
 def read_style(path: Path) -> Style:
     """A style. Raises `CheckpointError` if it is unreadable or damaged."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, "pt") as file:
             card = ModelCard.from_json((file.metadata() or {}).get(CARD_FILE, ""))
