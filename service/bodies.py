@@ -9,7 +9,14 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from service.problems import MalformedMultipart, MissingFile, QueueFull, TooManyBytes, UploadTimeout
+from service.problems import (
+    MalformedMultipart,
+    MissingFile,
+    QueueFull,
+    ServiceStopping,
+    TooManyBytes,
+    UploadTimeout,
+)
 
 ENVELOPE_BYTES = 64 * 1024
 """What a form may hold besides its file."""
@@ -32,18 +39,31 @@ class BodyReader:
         self._limit = limit
         self._timeout_s = timeout_s
         self._free = limit_together
+        self._reading: set[asyncio.Timeout] = set()
+        self._is_dismissed = False
+
+    def dismiss(self) -> None:
+        """Lets all go who are still sending: the process is about to stop."""
+        self._is_dismissed = True
+        for timeout in self._reading:
+            if not timeout.expired():
+                timeout.reschedule(0.0)
 
     async def read(self, request: Request) -> Body:
         """Reads a raw body, whatever its content type, or the field `file` of a form.
 
-        Raises `TooManyBytes`, `UploadTimeout`, `MalformedMultipart`, `MissingFile`, or `QueueFull` where too many
-        bytes are being read.
+        Raises `TooManyBytes`, `UploadTimeout`, `MalformedMultipart`, `MissingFile`, `ServiceStopping`, or `QueueFull`
+        where too many bytes are being read.
         """
+        timeout = asyncio.timeout(0 if self._is_dismissed else self._timeout_s)
+        self._reading.add(timeout)
         try:
-            async with asyncio.timeout(self._timeout_s), aclosing(self._stream(request)) as stream:
+            async with timeout, aclosing(self._stream(request)) as stream:
                 return await _read_body(request, stream, self._limit)
         except TimeoutError:
-            raise UploadTimeout(self._timeout_s) from None
+            raise (ServiceStopping() if self._is_dismissed else UploadTimeout(self._timeout_s)) from None
+        finally:
+            self._reading.remove(timeout)
 
     async def _stream(self, request: Request) -> AsyncGenerator[bytes, None]:
         read = 0

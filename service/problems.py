@@ -299,7 +299,7 @@ class JobLost(Problem):
 
 
 class ServiceStopping(Problem):
-    """The process that waits for the picture is about to end."""
+    """The process that takes the picture, or waits for it, is about to end."""
 
     status, slug, title = 503, "service-stopping", "Service stopping"
 

@@ -15,7 +15,7 @@ HEADERS_TIMEOUT_S = 10.0
 GRACE_S = 10
 """Seconds that requests in hand have when the server is asked to stop."""
 PARTING_S = 2.0
-"""The last of them: requests that still wait for a picture then are told so, and their jobs taken back."""
+"""The last of them: requests that still send theirs then, or wait for one, are told so, and their jobs taken back."""
 UNREAD_S = 30.0
 """Seconds in which a client must have read some of an answer that waits for it."""
 HELD_BYTES = 65_536
@@ -174,7 +174,7 @@ def _send_at_once(transport: asyncio.Transport) -> None:
 
 
 class Server(uvicorn.Server):
-    """Serves the app. When it is to stop, it lets those go who follow jobs, and at last those who wait for pictures."""
+    """Serves the app. When it is to stop, it lets those go who follow jobs, and at last who send pictures or wait."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
         config = uvicorn.Config(
@@ -194,7 +194,8 @@ class Server(uvicorn.Server):
         services: Services | None = getattr(self._app.state, "services", None)
         if services is not None:
             services.followers.dismiss()
-            asyncio.get_running_loop().call_later(GRACE_S - PARTING_S, services.jobs.dismiss)
+            for part in (services.bodies, services.jobs):
+                asyncio.get_running_loop().call_later(GRACE_S - PARTING_S, part.dismiss)
         await super().shutdown(sockets)
         if self.force_exit:  # uvicorn leaves the application open then
             await self.lifespan.shutdown()

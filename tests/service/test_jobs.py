@@ -219,6 +219,24 @@ async def test_a_service_that_stops_takes_back_what_is_waited_for(
     assert [key.decode() for key in redis.scan_iter("impasto:input:*")] == [input_key(job_id)]
 
 
+def test_a_service_that_stops_waits_for_no_upload(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PARTING_S", float(server.GRACE_S))
+    report(redis)
+    head = f"POST {PAINT} HTTP/1.1\r\nHost: impasto\r\nContent-Length: {len(JPEG)}\r\nExpect: 100-continue\r\n\r\n"
+    with (
+        running_server(redis_url) as running,
+        socket.create_connection(("127.0.0.1", port_of(running)), timeout=20) as client,
+    ):
+        client.sendall(head.encode())
+        assert b" 100 " in client.recv(1000)  # it waits for the body
+        running.should_exit = True
+        answer = client.recv(10_000)
+    assert b" 503 " in answer
+    assert b"service-stopping" in answer
+
+
 async def test_a_redis_without_memory_lets_a_job_be_cancelled(own_redis: RedisServer) -> None:
     own_redis.start()
     with own_redis.connect() as connection:
