@@ -72,7 +72,9 @@ async def _with_redis(settings: Settings) -> AsyncIterator[Settings]:
     if settings.redis_url is not None:
         yield settings
         return
-    async with EmbeddedValkey() as valkey, EmbeddedWorker(valkey.url):
+    # Twice what the queue may fill: RQ's records, and what a result takes beyond what was expected of it.
+    max_bytes = 2 * settings.max_queue_bytes + settings.cache_bytes
+    async with EmbeddedValkey(max_bytes) as valkey, EmbeddedWorker(valkey.url):
         yield settings.model_copy(update={"redis_url": valkey.url})
 
 

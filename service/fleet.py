@@ -13,7 +13,6 @@ from service.broker import redis_errors
 from service.problems import NoPreview, NoWorker, UnknownFactor, UnknownStyle
 from service.tasks import shared
 from worker.contract import (
-    WORKER_TTL_S,
     StyleInfo,
     UpscalerInfo,
     WorkerReport,
@@ -127,8 +126,8 @@ class Fleet:
         return tuple(report for report in reports if report is not None)
 
     async def _texts(self) -> list[bytes | None]:
-        found = await self._redis.zrangebyscore(workers_key(), time.time() - WORKER_TTL_S, "+inf")
-        names = cast("list[bytes]", found)
+        # Not by the time of the last report: the clocks of machines differ, and what a dead worker said has expired.
+        names = cast("list[bytes]", await self._redis.zrange(workers_key(), 0, -1))
         texts = await self._redis.mget([worker_key(name.decode()) for name in names]) if names else []
         return cast("list[bytes | None]", texts)
 

@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 THREADS = 16
 JOB_ID = re.compile(r"[0-9a-f]{32}")
+PATIENCE_S = 2.0
+"""Seconds in which Redis must have told how the queue is."""
 AMPLE_S = 0.25
 """Seconds for which much room is taken to be still there, as far as the reading of a small upload goes."""
 SMALL_UPLOAD = 1_000_000
@@ -72,9 +74,10 @@ class JobQueue:
         await self._events.subscribed()
 
     async def snapshot(self) -> QueueSnapshot:
-        """The queue as it is now, for the metrics; one round trip."""
+        """The queue as it is now, for the metrics; one round trip, which must be done before Prometheus gives up."""
         with redis_errors():
-            return await QueueSnapshot.take(self._redis, self._rq.queue_keys, self._rq.running_keys)
+            async with asyncio.timeout(PATIENCE_S):
+                return await QueueSnapshot.take(self._redis, self._rq.queue_keys, self._rq.running_keys)
 
     async def check_room(self, lane: Lane, size: int) -> None:
         """Raises `QueueFull` where no job of `size` bytes fits, so that its upload need not be read.
@@ -92,9 +95,11 @@ class JobQueue:
         return self._events.watching(job_id)
 
     async def submit(self, submission: Submission) -> None:
-        """Queues a job whose announcement will be heard. Raises `QueueFull`."""
+        """Queues a job whose announcement will be heard, and lets go of its upload. Raises `QueueFull`."""
         await self._events.subscribed()
-        self._judge(await self._in_thread(lambda: self._rq.enqueue(submission)))
+        room = await self._in_thread(lambda: self._rq.enqueue(submission))
+        submission.content.release()
+        self._judge(room)
 
     async def outcome(self, job_id: str, waker: asyncio.Event, timeout_s: float) -> Outcome:
         """The outcome of a job of this process, as soon as it is closed; Redis forgets it by this.
@@ -111,6 +116,11 @@ class JobQueue:
                 return outcome
             if self._is_dismissed:
                 raise ServiceStopping
+
+    async def picture_bytes(self, job_id: str) -> int:
+        """Size of the picture of a finished job."""
+        with redis_errors():
+            return int(await self._redis.hstrlen(output_key(job_id), PICTURE_FIELD))
 
     async def picture(self, job_id: str) -> bytes:
         """The picture of a finished job. Raises `UnknownJob`."""

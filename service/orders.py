@@ -13,6 +13,7 @@ from fastapi import Request
 
 from service.answers import entity_tag
 from service.bodies import declared_length
+from service.memory import Content
 from service.negotiation import check_sides, choose_format
 from service.parameters import FACTORS, OutputParameters, StylizeParameters, UpscaleParameters
 from service.preferences import Preference
@@ -24,6 +25,8 @@ from worker.contract import MIN_SIDE, STYLIZE_TASK, UPSCALE_TASK, Job, PictureFo
 
 SYNC_RESULT_TTL_S = 60
 """Nobody comes back for the result of a request that was waited for."""
+BYTES_PER_PIXEL = {PictureFormat.JPEG: 0.5, PictureFormat.PNG: 2.0, PictureFormat.WEBP: 0.4, PictureFormat.AVIF: 0.3}
+"""What files of paintings and of enlarged photos come to, about."""
 OF_ONE_JOB = frozenset({"id", "reply_to", "submitted_at", "deadline", "result_ttl_s"})
 """Fields of a job that say nothing of its picture."""
 
@@ -32,6 +35,7 @@ OF_ONE_JOB = frozenset({"id", "reply_to", "submitted_at", "deadline", "result_tt
 class Order:
     """What a client sent, and the terms on which it is answered."""
 
+    content: Content
     upload: Upload
     stem: str
     """The uploaded file's name without its ending, safe in a header."""
@@ -50,11 +54,12 @@ async def receive(request: Request, services: Services, parameters: OutputParame
     preference = Preference.parse(request.headers.getlist("prefer"))
     await services.jobs.check_room(preference.lane, min(declared_length(request), settings.max_upload_bytes))
     body = await services.bodies.read(request)
-    upload = await anyio.to_thread.run_sync(validate, body.data, settings.max_pixels)
-    services.metrics.upload_bytes.observe(len(body.data))
+    upload = await anyio.to_thread.run_sync(validate, body.content.data, settings.max_pixels)
+    services.metrics.upload_bytes.observe(len(body.content.data))
     picture_format = choose_format(parameters.picture_format, request.headers.get("accept", ""), upload)
     now = time.time()
     return Order(
+        content=body.content,
         upload=upload,
         stem=safe_stem(body.filename),
         format=picture_format,
@@ -87,7 +92,7 @@ def stylize(order: Order, parameters: StylizeParameters, model: str) -> Submissi
         preserve_color=parameters.preserve_color,
         size=parameters.size,
     )
-    return _submission(order, STYLIZE_TASK, job, model, "-".join(parameters.styles))
+    return _submission(order, STYLIZE_TASK, job, model, "-".join(parameters.styles), width * height)
 
 
 def upscale(order: Order, parameters: UpscaleParameters, model: str, max_pixels: int) -> Submission:
@@ -109,7 +114,7 @@ def upscale(order: Order, parameters: UpscaleParameters, model: str, max_pixels:
         result_ttl_s=order.result_ttl_s,
         factor=parameters.factor,
     )
-    return _submission(order, UPSCALE_TASK, job, model, f"x{parameters.factor}")
+    return _submission(order, UPSCALE_TASK, job, model, f"x{parameters.factor}", width * height)
 
 
 def reduced(width: int, height: int, size: int | None) -> tuple[int, int]:
@@ -136,12 +141,13 @@ def fingerprint(upload: Upload, task: str, job: Job) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _submission(order: Order, task: str, job: Job, model: str, suffix: str) -> Submission:
+def _submission(order: Order, task: str, job: Job, model: str, suffix: str, pixels: int) -> Submission:
     made_of = fingerprint(order.upload, task, job)
     return Submission(
         task=task,
         job=job,
-        data=order.upload.data,
+        content=order.content,
+        result_bytes=int(pixels * BYTES_PER_PIXEL[job.format]),
         fingerprint=made_of,
         filename=f"{order.stem}-{safe_stem(suffix)}{job.format.ending}",
         lane=order.preference.lane,

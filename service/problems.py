@@ -9,6 +9,7 @@ from worker.contract import HEARTBEAT_S
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:impasto:problem:"
 UPLOADS_RETRY_S = 5
+"""For uploads and results on their way."""
 MEMORY_RETRY_S = 10
 """Long enough for some results to expire or to be fetched."""
 
@@ -254,6 +255,13 @@ class QueueFull(Problem):
     def of_uploads(cls) -> Self:
         """The problem of more uploads at one time than a process has memory for."""
         return cls(f"Too much is being uploaded here; try again in {UPLOADS_RETRY_S} s.", retry_after_s=UPLOADS_RETRY_S)
+
+    @classmethod
+    def of_answers(cls) -> Self:
+        """The problem of more results being fetched at one time than a process has memory for."""
+        return cls(
+            f"Too many results are being fetched here; try again in {UPLOADS_RETRY_S} s.", retry_after_s=UPLOADS_RETRY_S
+        )
 
     @classmethod
     def of_memory(cls) -> Self:

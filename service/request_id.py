@@ -1,4 +1,4 @@
-"""A name for each request, in its answer and in the log."""
+"""Headers that every answer has: a name for the request, which the log has too, and who may keep the answer."""
 
 import re
 import uuid
@@ -11,7 +11,10 @@ SAFE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestIdMiddleware:
-    """Answers with the client's `X-Request-Id`, or with a new one where it sent none that is safe to log."""
+    """Answers with the client's `X-Request-Id`, or with a new one where it sent none that is safe to log.
+
+    What says nothing of caches is not for them: a job's state is another one soon, and may be for holders of a key.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -27,7 +30,9 @@ class RequestIdMiddleware:
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = request_id
+                headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         await self._app(scope, receive, send_named)

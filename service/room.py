@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from service.submissions import Submission
 from worker.contract import (
     PICTURE_FIELD,
     Lane,
@@ -24,11 +25,13 @@ local max_jobs, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local inputs, outputs, picture = ARGV[3], ARGV[4], ARGV[5]
 local job, job_key, bytes = ARGV[6], ARGV[7], tonumber(ARGV[8])
 
--- What jobs take up shrinks without anybody saying so: uploads are taken, results are fetched or expire.
+-- Until a job is closed it takes up what was expected of it. Then nobody says how large its result has become, nor
+-- when it is fetched or expires.
 local function weigh(entries)
   for i = 1, #entries, 2 do
     local id, before = entries[i], tonumber(entries[i + 1])
-    local now = redis.call('STRLEN', inputs .. id) + redis.call('HSTRLEN', outputs .. id, picture)
+    local is_open = redis.call('EXISTS', inputs .. id) == 1
+    local now = is_open and before or redis.call('HSTRLEN', outputs .. id, picture)
     if now ~= before then
       redis.call('INCRBY', held_bytes, now - before)
       if now > 0 then redis.call('HSET', held, id, now) else redis.call('HDEL', held, id) end
@@ -74,13 +77,18 @@ class Bounds:
 
     jobs: int
     bytes: int
-    """Of uploads and of results that nobody has fetched yet, in both lanes together."""
+    """Of uploads, or the results expected of them, and of results that nobody has fetched yet, in both lanes."""
     upload_bytes: int
     """Largest upload: it must fit the bulk lane's share too."""
 
     def bytes_for(self, lane: Lane) -> int:
         """Up to how many bytes in all a job of that lane is taken."""
         return self.bytes if lane is Lane.INTERACTIVE else max(int(self.bytes * BULK_SHARE), self.upload_bytes)
+
+    def weigh(self, submission: Submission) -> int:
+        """Bytes to keep for a job: a queue that is empty takes any."""
+        size = max(len(submission.content.data), submission.result_bytes)
+        return min(size, self.bytes_for(submission.lane))
 
 
 @dataclass(frozen=True)

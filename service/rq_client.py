@@ -77,7 +77,7 @@ class RQClient:
 
     def enqueue(self, submission: Submission) -> Room:
         """Stores the upload and queues the job, both or, where they do not fit, neither."""
-        job_id, size = submission.job.id, len(submission.data)
+        job_id, size = submission.job.id, self._bounds.weigh(submission)
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.multi()
             self._enqueue(submission, pipe)
@@ -90,7 +90,7 @@ class RQClient:
     def _enqueue(self, submission: Submission, pipe: Pipeline) -> None:
         job = submission.job
         left_s = max(math.ceil(job.deadline - time.time()), 1)
-        pipe.set(input_key(job.id), submission.data, ex=left_s + GRACE_S)
+        pipe.set(input_key(job.id), submission.content.data, ex=left_s + GRACE_S)
         self._queues[submission.lane].enqueue_call(
             submission.task,
             kwargs=job.to_kwargs(),

@@ -17,7 +17,8 @@ GRACE_S = 10
 PARTING_S = 2.0
 """The last of them: requests that still send theirs then, or wait for one, are told so, and their jobs taken back."""
 UNREAD_S = 30.0
-"""Seconds in which a client must have read some of an answer that waits for it."""
+"""Seconds in which a client must have read `LEAST_READ_BYTES` of an answer that waits for it."""
+LEAST_READ_BYTES = 65_536
 HELD_BYTES = 65_536
 """Bytes of an answer that are held back at most until the rest of what is written with them is there."""
 
@@ -155,7 +156,7 @@ class ImpatientProtocol(HttpToolsProtocol):
         self._giving_up = self.loop.call_later(UNREAD_S, self._give_up_unless_less, unread)
 
     def _give_up_unless_less(self, unread: int) -> None:
-        if self.transport.get_write_buffer_size() < unread:
+        if unread - self.transport.get_write_buffer_size() >= LEAST_READ_BYTES:
             self._watch_reading()
         else:
             self.transport.abort()  # closing would wait for the client to read

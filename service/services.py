@@ -10,6 +10,7 @@ from service.cache import ResultCache
 from service.fleet import Fleet
 from service.followers import Followers
 from service.jobs import JobQueue
+from service.memory import Memory
 from service.metrics import Metrics
 from service.rate_limit import RateLimiter
 from service.settings import Settings
@@ -21,6 +22,8 @@ class Services:
 
     settings: Settings
     bodies: BodyReader
+    answers: Memory
+    """For results that are being fetched."""
     jobs: JobQueue
     followers: Followers
     fleet: Fleet

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.connection import parse_url
 
 PREFIX = "IMPASTO_"
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -104,6 +105,11 @@ class Settings(BaseSettings):
             return None
         if not url.startswith(REDIS_SCHEMES):
             raise ValueError(f"it must start with {', '.join(REDIS_SCHEMES)}")
+        try:
+            parse_url(url)  # type: ignore[no-untyped-call]
+        except ValueError:
+            # Not what parse_url says: it would quote a password.
+            raise ValueError("it is no address of a Redis; write a password's special characters as %2F") from None
         return url
 
     @field_validator("api_keys", mode="before")

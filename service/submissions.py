@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+from service.memory import Content
 from worker.contract import PICTURE_FIELD, RESULT_FIELD, Job, JobResult, JobStatus, Lane, PictureFormat
 
 
@@ -12,8 +13,10 @@ class Submission:
 
     task: str
     job: Job
-    data: bytes
-    """The uploaded file."""
+    content: Content
+    """The uploaded file; empty once it is in the queue."""
+    result_bytes: int
+    """About how large the result will be."""
     fingerprint: str
     """Digest of the upload and the parameters."""
     filename: str

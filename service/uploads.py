@@ -42,9 +42,8 @@ class InputFormat(StrEnum):
 class Upload:
     """A picture whose header has been read and found within the limits."""
 
-    data: bytes
     sha256: str
-    """Of `data`, in hexadecimal."""
+    """Of the file, in hexadecimal."""
     format: InputFormat
     width: int
     """In px, upright: after the EXIF orientation."""
@@ -68,7 +67,7 @@ def validate(data: bytes, max_pixels: int) -> Upload:
         raise UnsupportedPicture(f"Animated {found.upper()} is not supported; send a still picture.")
     width, height = _upright(image)
     digest = hashlib.sha256(data).hexdigest()
-    return Upload(data, digest, found, width, height, image.has_transparency_data)
+    return Upload(digest, found, width, height, _has_alpha(image))
 
 
 def sniff(data: bytes) -> InputFormat | None:
@@ -115,6 +114,13 @@ def _is_animated(image: Image.Image) -> bool:
         return bool(getattr(image, "is_animated", False))
     except Exception as error:
         raise BrokenPicture("The file's frames cannot be read; send it again.") from error
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    try:
+        return image.has_transparency_data
+    except Exception as error:  # a palette picture without a palette: AssertionError
+        raise BrokenPicture("The file's transparency cannot be read; send it again.") from error
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

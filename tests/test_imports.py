@@ -13,7 +13,7 @@ PACKAGES = ("service", "worker", "training", "models")
 STANDARD_LIBRARY_ONLY = ("models.card", "worker.contract")
 
 ALLOWED = {
-    "service": ("service", "worker.contract"),
+    "service": ("service", "worker.contract", "worker.redis_program"),
     "worker": ("worker", "models.card"),
     "training": ("training", "models"),
     "models": ("models",),

@@ -41,6 +41,8 @@ RECOVERY_S = 2
 """Seconds between two looks, by any worker of the pool, for jobs that died with their worker."""
 STUCK_S = 4
 """Seconds after which a job that arrived and was not taken, which takes milliseconds, is put back."""
+PASSED_S = 0.1
+"""Seconds between two looks at a queue in which there are only jobs for another worker."""
 LOOK_S = 1
 """Longest wait for a job or for room: how soon an idle worker sees that it should stop."""
 CLOSED_TOGETHER = 64
@@ -79,7 +81,7 @@ class BatchWorker(SimpleWorker):
         """By job id."""
         self._taken_changed = threading.Condition()
         self._is_clearing = False
-        """Whether nothing is taken until nothing is in hand, for the sake of a job whose worker died."""
+        """Whether nothing is taken until nothing is in hand, for the sake of a job that must run alone."""
         self._closings: queue.SimpleQueue[Closing | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._has_warned = False
@@ -189,21 +191,25 @@ class BatchWorker(SimpleWorker):
             room = max(self._pipeline.wait_for_room(0), len(arrivals)) if may_take else 0
             if not room and not arrivals:
                 return True
-            take = self._lanes.take(room, *arrivals, busy=bool(self._taken))
+            busy = bool(self._taken)
+            take = self._lanes.take(room, *arrivals, busy=busy, cleared=self._is_clearing and not busy)
             with self._taken_changed:
                 self._taken |= {job.id: job for job in take.jobs}
                 self._is_clearing = take.alone or not may_take
             self._pipeline.submit(self._read(take.jobs))
-            return bool(take.jobs) or self._is_clearing
+        if take.passed and not take.jobs:
+            # They could be waited for, and would be there at once, again and again.
+            self._stop.wait(PASSED_S)
+        return bool(take.jobs or take.passed)
 
     def _read(self, taken: Iterable[TakenJob]) -> list[Request]:
         """What is to be done. A job that cannot be read has failed."""
         requests = []
         for each in taken:
-            if each.has_begun:
-                log.warning("Job %s runs alone: a worker that had it died.", each.id)
+            if each.alone:
+                log.warning("Job %s runs alone: workers died that had it.", each.id)
             try:
-                requests.append(Request(read_job(each.data), each.content))
+                requests.append(Request(read_job(each.data), each.content, each.alone))
             except JobError as error:
                 log.exception("Job %s cannot be read.", each.id)
                 self._closings.put(Closing(each, None, Answer.failed(error)))

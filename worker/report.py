@@ -1,7 +1,6 @@
 """Tells the service, through Redis, that this worker lives and what it serves."""
 
 import threading
-import time
 from collections.abc import Mapping, Set
 from dataclasses import replace
 
@@ -88,7 +87,8 @@ class Reporter:
             pipe.execute()
 
     def _report_presence(self, report: WorkerReport, gone: Set[str]) -> None:
-        now = time.time()
+        # Redis's clock, as the workers' own may differ, and one that is ahead would take all others for dead.
+        now, _ = self._connection.time()
         with self._connection.pipeline() as pipe:
             pipe.set(worker_key(report.name), report.to_json(), ex=WORKER_TTL_S)
             pipe.zadd(workers_key(), {report.name: now})

@@ -1,5 +1,7 @@
 """`/styles` and `/upscalers`: what the live workers serve."""
 
+import hashlib
+
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
@@ -54,11 +56,13 @@ async def list_styles(request: Request, services: ServicesDep) -> list[StyleDocu
 async def read_preview(request: Request, name: str, services: ServicesDep) -> Response:
     """Gives a JPEG."""
     style = await services.fleet.find(lambda catalog: catalog.style(name))
-    headers = {"ETag": f'"{style.digest}"', "Cache-Control": PREVIEW_CACHE}
+    preview = await services.fleet.preview(style)
+    # Not the style's digest: another picture may show the same weights.
+    headers = {"ETag": f'"{hashlib.sha256(preview).hexdigest()[:32]}"', "Cache-Control": PREVIEW_CACHE}
     if is_unchanged(request, headers["ETag"]):
         services.metrics.not_modified.inc()
         return Response(status_code=304, headers=headers)
-    return Response(await services.fleet.preview(style), headers=headers, media_type="image/jpeg")
+    return Response(preview, headers=headers, media_type="image/jpeg")
 
 
 @router.get("/upscalers", summary="The upscalers", responses=problem_answers(NoWorker, QueueUnavailable))

@@ -2,19 +2,28 @@
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.answers import JobDocument, is_unchanged, picture, picture_headers, progress_document, unsuccessful
+from service.answers import (
+    HeldPicture,
+    JobDocument,
+    is_unchanged,
+    picture_headers,
+    progress_document,
+    unsuccessful,
+)
+from service.memory import Content
 from service.openapi import PICTURE_ANSWER, problem_answers
 from service.problems import (
     JobCanceled,
     JobFailed,
     JobStarted,
+    QueueFull,
     QueueUnavailable,
     ResultNotReady,
     Unauthorized,
     UnknownJob,
 )
 from service.security import require_key
-from service.services import ServicesDep
+from service.services import Services, ServicesDep
 from worker.contract import JobStatus
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"], dependencies=[Depends(require_key)])
@@ -41,7 +50,7 @@ async def read_job(request: Request, job_id: str, services: ServicesDep) -> JobD
     name="job_result",
     summary="The picture of a finished job",
     response_class=Response,
-    responses={**PICTURE_ANSWER, **problem_answers(*COMMON, ResultNotReady, JobCanceled, JobFailed)},
+    responses={**PICTURE_ANSWER, **problem_answers(*COMMON, ResultNotReady, JobCanceled, JobFailed, QueueFull)},
 )
 async def read_result(request: Request, job_id: str, services: ServicesDep) -> Response:
     """Gives the picture, as often as asked until it expires."""
@@ -54,7 +63,20 @@ async def read_result(request: Request, job_id: str, services: ServicesDep) -> R
     if is_unchanged(request, headers["ETag"]):
         services.metrics.not_modified.inc()
         return Response(status_code=304, headers=headers)
-    return picture(await services.jobs.picture(job_id), state.format, headers)
+    return HeldPicture(await _fetch(services, job_id), state.format, headers)
+
+
+async def _fetch(services: Services, job_id: str) -> Content:
+    """The picture. Raises `QueueFull` where too many are on their way to clients, and `UnknownJob`."""
+    size = await services.jobs.picture_bytes(job_id)
+    if not services.answers.take(size):
+        raise QueueFull.of_answers()
+    try:
+        data = await services.jobs.picture(job_id)
+    finally:
+        services.answers.give_back(size)
+    services.answers.hold(len(data))
+    return Content(data, services.answers)
 
 
 @router.delete("", status_code=204, summary="Cancel or forget a job", responses=problem_answers(*COMMON, JobStarted))

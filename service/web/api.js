@@ -45,12 +45,21 @@ export async function orderPicture(order, file, { signal, onWait }) {
   for (let attempt = 1; ; attempt++) {
     try {
       const response = await send(url, { method: 'POST', body: file, signal });
-      return { blob: await response.blob(), timing: response.headers.get('Server-Timing') ?? '' };
+      return { blob: await readPicture(response), timing: response.headers.get('Server-Timing') ?? '' };
     } catch (error) {
       if (!worthAnotherTry(error, attempt)) throw error;
       onWait(error.retryAfter);
       await pause(error.retryAfter, signal);
     }
+  }
+}
+
+async function readPicture(response) {
+  try {
+    return await response.blob();
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw new ApiError('The connection broke off while the picture was on its way.');
   }
 }
 
@@ -80,10 +89,19 @@ async function reach(url, options) {
 
 /** A server that stops reading a large upload can cut the connection before the browser sees its answer. */
 async function whyUnreachable(file) {
+  if (file && !(await isReadable(file))) return 'The file cannot be read any more; choose it again.';
   if (file?.size > LARGE_FILE_BYTES && (await isAlive())) {
     return 'The service broke off the upload. The file is probably larger than it takes; try a smaller one.';
   }
   return 'The service cannot be reached. Check that it is running and that you are online.';
+}
+
+/** A folder, or a file that has been changed, moved or removed since it was chosen, is not. */
+async function isReadable(file) {
+  return file.slice(0, 1).arrayBuffer().then(
+    () => true,
+    () => false,
+  );
 }
 
 async function isAlive() {

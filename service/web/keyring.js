@@ -5,9 +5,16 @@ const SLOT = 'impasto.api-key';
 /** @type {Promise<boolean> | null} */
 let asking = null;
 
+/** For browsers that keep nothing. */
+let remembered = null;
+
 /** @returns {string | null} */
 export function storedKey() {
-  return sessionStorage.getItem(SLOT);
+  try {
+    return sessionStorage.getItem(SLOT);
+  } catch {
+    return remembered;
+  }
 }
 
 /** @returns {Record<string, string>} headers to send with a request */
@@ -41,8 +48,17 @@ function openDialog(refused) {
 
 function keep(answer) {
   const field = byId('key');
-  const given = answer === 'use' && field.value.trim();
-  if (given) sessionStorage.setItem(SLOT, given);
+  // What is copied from a chat may carry characters that nobody sees, and no header can.
+  const given = answer === 'use' && field.value.replace(/[^\x21-\x7e]/g, '');
+  if (given) store(given);
   field.value = '';
   return Boolean(given);
+}
+
+function store(key) {
+  try {
+    sessionStorage.setItem(SLOT, key);
+  } catch {
+    remembered = key;
+  }
 }

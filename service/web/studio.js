@@ -151,9 +151,10 @@ class Studio {
   }
 
   fail(error) {
-    if (!(error instanceof ApiError)) throw error;
     this.showPhotoAlone('');
-    this.notice.show(error.message, true);
+    const isKnown = error instanceof ApiError;
+    this.notice.show(isKnown ? error.message : 'Something went wrong in this page; try again.', true);
+    if (!isKnown) throw error;
   }
 
   showResult(wish, result) {

@@ -16,7 +16,7 @@ from service.preferences import Preference
 from service.settings import Settings, SettingsError
 from tests.service.stand_in import BULK_KEY, REPORT, StandIn, report
 from tests.service.support import encode, serving
-from worker.contract import StyleInfo, preview_key, worker_key
+from worker.contract import StyleInfo, preview_key, worker_key, workers_key
 
 pytestmark = pytest.mark.anyio
 
@@ -130,12 +130,31 @@ async def test_metrics_of_the_queue(redis: Redis, redis_url: str) -> None:
     assert samples["impasto_redis_memory_limit_bytes",] == 0
 
 
+async def test_caches_keep_what_says_that_they_may_and_nothing_else(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    async with serving(redis_url) as client:
+        job_url = (await client.post(PAINT, content=JPEG, headers={"Prefer": "respond-async"})).headers["location"]
+        addresses = ("/livez", "/styles", job_url, "/jobs/none", "/nowhere", "/styles/candy/preview")
+        kept = [(await client.get(address)).headers["cache-control"] for address in addresses]
+    assert kept == ["no-store"] * 5 + ["public, max-age=300"]
+
+
+async def test_a_worker_whose_clock_is_behind_is_seen(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    redis.zadd(workers_key(), {REPORT.name: 0})
+    async with serving(redis_url) as client:
+        assert (await client.get("/readyz")).status_code == 200
+
+
 async def test_pictures_that_the_client_has_are_counted(redis: Redis, redis_url: str) -> None:
     report(redis)
     async with serving(redis_url) as client:
         tag = (await client.get("/styles/candy/preview")).headers["etag"]
         assert (await client.get("/styles/candy/preview", headers={"If-None-Match": tag})).status_code == 304
+        redis.set(preview_key("c0"), b"a new preview")  # of the same weights
+        anew = await client.get("/styles/candy/preview", headers={"If-None-Match": tag})
         assert (await scrape(client))["impasto_not_modified_total",] == 1
+    assert (anew.status_code, anew.content) == (200, b"a new preview")
 
 
 @pytest.mark.parametrize(
@@ -199,6 +218,7 @@ async def test_every_problem_of_openapi_is_a_problem_document(redis_url: str) ->
         ("PORT", "70000"),
         ("MAX_UPLOAD_MB", "0"),
         ("REDIS_URL", "http://x"),
+        ("REDIS_URL", "redis://:pa/ss@redis:6379/0"),
         ("MAX_QUEUE", "many"),
         ("MAX_QUEUE_MB", "10"),
         ("MAX_UPLOAD_MB", "inf"),
@@ -209,6 +229,14 @@ def test_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: st
     monkeypatch.setenv(f"IMPASTO_{name}", value)
     with pytest.raises(SettingsError, match=rf"^IMPASTO_{name} cannot be used: [^\n]+\.$"):
         Settings.load()
+
+
+def test_a_password_in_a_wrong_redis_url_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMPASTO_REDIS_URL", "redis://:sec/ret@redis:6379/0")
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+    assert "sec" not in str(refused.value)
+    assert "%2F" in str(refused.value)
 
 
 def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 from redis.client import PubSub
 
-from service import fleet, server
+from service import fleet, jobs, server
 from service.rq_client import RQClient
 from service.submissions import Submission
 from tests.redis_server import RedisServer
@@ -253,6 +253,7 @@ async def test_a_redis_without_memory_lets_a_job_be_cancelled(own_redis: RedisSe
 
 async def test_a_mute_redis_is_asked_once_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(jobs, "PATIENCE_S", 0.2)
     connections = []
 
     def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -262,10 +263,12 @@ async def test_a_mute_redis_is_asked_once_for_all_who_wait(monkeypatch: pytest.M
     host, port = mute.sockets[0].getsockname()
     async with mute, serving(f"redis://{host}:{port}") as client:
         responses = await asyncio.gather(*(client.get("/styles") for _ in range(20)))
+        metrics = await client.get("/metrics")
         for connection in connections:
             connection.close()
     assert {response.json()["type"] for response in responses} == {"urn:impasto:problem:queue-unavailable"}
     assert len(connections) < 20  # one, and those of the listener
+    assert "impasto_live_workers NaN" in metrics.text
 
 
 async def test_a_full_queue_is_said_before_the_upload_is_read(redis: Redis, redis_url: str) -> None:

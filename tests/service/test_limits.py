@@ -13,12 +13,13 @@ import httpx
 import pytest
 from redis import Redis
 
-from service import broker, server
+from service import app, broker, server
 from service.app import create_app
 from service.broker import Broker
+from service.jobs import JobQueue
 from service.rate_limit import client_of_address, client_of_key
 from tests.redis_server import RedisServer
-from tests.service.stand_in import BULK_KEY, QUEUE_KEY, Answer, StandIn, finished, report
+from tests.service.stand_in import BULK_KEY, PAINTED, QUEUE_KEY, Answer, StandIn, finished, report
 from tests.service.support import encode, listening, port_of, running_server, serving, settings
 from worker.contract import Job, held_bytes_key, held_key, rate_key
 
@@ -83,6 +84,52 @@ async def test_results_that_nobody_fetches_count_until_they_are_gone(redis: Redi
             taken = await client.post(PAINT, content=PADDED, headers=ASYNC)
     assert (refused.status_code, refused.json()["type"]) == (503, FULL)
     assert taken.status_code == 202
+
+
+async def test_results_count_before_they_are_there(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    large = encode("JPEG", (640, 480))  # 2560 x 1920 px as PNG: about 10 MB
+    async with serving(redis_url, max_upload_mb=0.5, max_queue_mb=20) as client:
+        path = "/upscale?factor=4&format=png"
+        statuses = [(await client.post(path, content=large, headers=ASYNC)).status_code for _ in range(2)]
+        assert (await client.post(path, content=JPEG, headers=ASYNC)).status_code == 202
+    assert statuses == [202, 503]
+
+
+async def test_a_result_larger_than_the_queue_may_be_is_taken_by_an_empty_one(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    async with serving(redis_url, max_upload_mb=0.5, max_queue_mb=1) as client:
+        large = encode("JPEG", (640, 480))
+        taken = await client.post("/upscale?factor=4&format=png", content=large, headers=ASYNC)
+    assert taken.status_code == 202
+
+
+async def test_results_are_not_fetched_by_more_than_memory_allows(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "ANSWERS_BYTES", len(PAINTED) + 1)
+    first_has_it = asyncio.Event()
+    go_on = asyncio.Event()
+    fetch = JobQueue.picture
+
+    async def fetch_slowly(queue: JobQueue, job_id: str) -> bytes:
+        first_has_it.set()
+        await go_on.wait()
+        return await fetch(queue, job_id)
+
+    monkeypatch.setattr(JobQueue, "picture", fetch_slowly)
+    with StandIn(redis):
+        async with serving(redis_url) as client:
+            job_url = (await client.post(PAINT, content=JPEG, headers=ASYNC)).headers["location"]
+            await client.post(PAINT, content=JPEG)  # answered in turn: the first is closed
+            first = asyncio.create_task(client.get(f"{job_url}/result"))
+            await first_has_it.wait()
+            refused = await client.get(f"{job_url}/result")
+            go_on.set()
+            assert (await first).content == PAINTED
+            assert (await client.get(f"{job_url}/result")).content == PAINTED
+    assert (refused.status_code, refused.json()["type"]) == (503, FULL)
+    assert refused.headers["retry-after"] == "5"
 
 
 async def test_the_count_of_bytes_does_not_drift(redis: Redis, redis_url: str) -> None:
@@ -266,7 +313,7 @@ def test_clients_that_do_not_read_their_answer_are_given_up(
 def test_clients_that_read_slowly_get_their_answer(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks, less = threading.Semaphore(0), itertools.count(30_000_000, -1)
+    looks, less = threading.Semaphore(0), itertools.count(30_000_000, -server.LEAST_READ_BYTES)
 
     def size_by_a_slow_client(_: server.WholeAnswers) -> int:
         looks.release()

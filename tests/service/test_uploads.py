@@ -116,6 +116,13 @@ def test_heif_size_is_the_decoded_one() -> None:
     assert (upload.width, upload.height) == ImageOps.exif_transpose(Image.open(io.BytesIO(data))).size
 
 
+def test_a_palette_picture_without_a_palette_is_refused() -> None:
+    whole = encode("PNG", mode="P")
+    at, end = whole.index(b"PLTE") - 4, whole.index(b"IDAT") - 4
+    with pytest.raises(BrokenPicture):
+        validate(whole[:at] + whole[end:], LIMIT)
+
+
 @settings(deadline=None)
 @given(st.sampled_from(FORMATS), st.data())
 def test_damage_is_a_problem_and_nothing_else(image_format: str, data: st.DataObject) -> None:

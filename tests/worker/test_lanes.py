@@ -32,13 +32,17 @@ def take(lanes: Lanes, most: int, *arrivals: Arrival) -> list[str]:
     return [job.id for job in lanes.take(most, *arrivals).jobs]
 
 
-def lose(client: Client, lane: Lane, count: int) -> list[str]:
-    """Jobs of an empty lane whose worker died, in the order in which they wait again."""
-    lost = submit(client, lane, count)
-    taken = take(Lanes(client.connection, "dead"), count)
+def lose(client: Client, lane: Lane, job_ids: list[str]) -> list[str]:
+    """Takes jobs, and lets the worker die that has them. Returns them as they wait again."""
+    taken = take(Lanes(client.connection, "dead"), len(job_ids))
+    assert sorted(taken) == sorted(job_ids)
     client.put_back(lane=lane)
-    assert sorted(taken) == sorted(lost)
-    return client.queues[lane].get_job_ids()
+    return client.queues[lane].get_job_ids()[: len(job_ids)]
+
+
+def lose_twice(client: Client, lane: Lane, count: int) -> list[str]:
+    """Jobs of an empty lane that must run alone from then on."""
+    return lose(client, lane, lose(client, lane, submit(client, lane, count)))
 
 
 def test_interactive_jobs_come_first_and_bulk_fills_up(client: Client, lanes: Lanes) -> None:
@@ -113,19 +117,26 @@ def test_a_job_cancelled_at_the_last_moment_is_not_taken(client: Client, lanes: 
     assert client.queue.intermediate_queue.get_job_ids() == []
 
 
-@pytest.mark.parametrize("lane", Lane)
-def test_jobs_whose_worker_died_come_first_and_alone(client: Client, lanes: Lanes, lane: Lane) -> None:
-    lost = lose(client, lane, 2)
+def test_jobs_whose_worker_died_come_first(client: Client, lanes: Lanes) -> None:
+    lost = lose(client, Lane.INTERACTIVE, submit(client, Lane.INTERACTIVE, 2))
+    fresh = submit(client, Lane.INTERACTIVE, 2)
+    assert take(lanes, 4) == [*lost, *fresh]
+
+
+def test_jobs_whose_workers_died_twice_are_taken_alone(client: Client, lanes: Lanes) -> None:
+    lost = lose_twice(client, Lane.INTERACTIVE, 2)
     fresh = submit(client, Lane.INTERACTIVE, 2)
     for job_id in lost:
         taken = lanes.take(4)
         assert ([job.id for job in taken.jobs], taken.alone) == ([job_id], True)
+        assert taken.jobs[0].alone
     taken = lanes.take(4)
     assert ([job.id for job in taken.jobs], taken.alone) == (fresh, False)
+    assert not taken.jobs[0].alone
 
 
-def test_a_busy_worker_stops_in_front_of_a_job_whose_worker_died(client: Client, lanes: Lanes) -> None:
-    (lost,) = lose(client, Lane.BULK, 1)
+def test_a_busy_worker_stops_in_front_of_such_a_job_and_begins_with_it(client: Client, lanes: Lanes) -> None:
+    (lost,) = lose_twice(client, Lane.BULK, 1)
     interactive, bulk = submit(client, Lane.INTERACTIVE, 2), submit(client, Lane.BULK, 1)
     taken = lanes.take(2, busy=True)
     assert ([job.id for job in taken.jobs], taken.alone) == (interactive, False)
@@ -137,6 +148,23 @@ def test_a_busy_worker_stops_in_front_of_a_job_whose_worker_died(client: Client,
     assert (taken.jobs, taken.alone) == ([], True)
     assert client.queues[Lane.BULK].get_job_ids() == [lost, *bulk]
     assert client.queues[Lane.BULK].intermediate_queue.get_job_ids() == []
+    later = submit(client, Lane.INTERACTIVE, 1)
+    taken = lanes.take(2, cleared=True)
+    assert ([job.id for job in taken.jobs], taken.alone) == ([lost], True)
+    assert take(lanes, 2) == [*later, *bulk]
+
+
+def test_the_other_workers_go_around_such_jobs(client: Client, lanes: Lanes) -> None:
+    lost = lose_twice(client, Lane.INTERACTIVE, 3)
+    fresh = submit(client, Lane.INTERACTIVE, 2)
+    other = Lanes(client.connection, "other")
+    assert take(lanes, 4) == lost[:1]
+    taken = other.take(1)
+    assert ([job.id for job in taken.jobs], taken.alone, taken.passed) == (fresh[:1], False, 2)
+    taken = other.take(4, *filter(None, [other.wait(Lane.INTERACTIVE, 1)]))
+    assert ([job.id for job in taken.jobs], taken.alone, taken.passed) == (fresh[1:], False, 2)
+    assert client.queue.get_job_ids() == lost[1:]
+    assert client.queue.intermediate_queue.get_job_ids() == []
 
 
 def test_what_arrives_and_is_not_wanted_goes_back(client: Client, lanes: Lanes) -> None:
