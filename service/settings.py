@@ -64,6 +64,8 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise SettingsError(_sentence(error)) from error
+        except UnicodeDecodeError as error:
+            raise SettingsError("The file .env in this folder cannot be read: it must be text in UTF-8.") from error
 
     @property
     def max_upload_bytes(self) -> int:

@@ -6,6 +6,7 @@ script writes the same for many jobs; tests/worker/test_closing.py holds it besi
 
 import base64
 import json
+import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from worker.contract import (
 )
 from worker.errors import JobError
 from worker.lanes import Lanes, TakenJob
+
+log = logging.getLogger(__name__)
 
 TASKS: dict[str, type[Job]] = {STYLIZE_TASK: StyleJob, UPSCALE_TASK: UpscaleJob}
 
@@ -68,10 +71,10 @@ for at = 11, #ARGV, 11 do
     local ttl, kept_s, channel, result, picture = unpack(ARGV, at + 4, at + 8)
     local kind, reason = ARGV[at + 9], ARGV[at + 10]
     local both = id .. ':' .. execution
-    local ours = redis.call('ZREM', STARTED[lane], both) == 1
-    if channel ~= '' and (ours or redis.call('EXISTS', rq .. ':job:' .. id) == 0) then
-        answer(id, kept_s, channel, result, picture)
-    end
+    local held = redis.call('ZREM', STARTED[lane], both) == 1
+    local status = redis.call('HGET', rq .. ':job:' .. id, 'status')
+    local ours = held and status ~= 'finished' and status ~= 'failed'
+    if channel ~= '' and (ours or not held and not status) then answer(id, kept_s, channel, result, picture) end
     if ours then
         local record = {'type', kind, 'worker_name', worker, 'execution_id', execution,
             'execution_started_at', begun, 'execution_ended_at', epoch}
@@ -83,10 +86,12 @@ for at = 11, #ARGV, 11 do
             close(id, FAILED[lane], 'failed', ttl, record)
             failed = failed + 1
         end
+        closed, seconds = closed + 1, seconds + epoch - begun
+    end
+    if held then
         redis.call('DEL', rq .. ':execution:' .. both)
         redis.call('ZREM', rq .. ':executions:' .. id, execution)
         redis.call('SREM', ITS_EXECUTIONS, both)
-        closed, seconds = closed + 1, seconds + epoch - begun
     end
 end
 redis.call('HINCRBY', WORKER, 'successful_job_count', closed - failed)
@@ -97,7 +102,8 @@ return closed
 """
 """Answers each job of ARGV[11...] and closes it, if this worker still holds it: a job whose lease ran out is
 another's, who answers it, and one that is closed twice, because the first answer of Redis was lost, stays as it is.
-What Redis forgot altogether is nobody's, and its client may still be there."""
+A worker that was taken for dead for a moment may hold one that another has answered meanwhile. What Redis forgot
+altogether is nobody's, and its client may still be there."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +151,14 @@ class JobCloser:
     def answer_abandoned(self, rq_job: RqJob, error_type: type[BaseException], *_: object) -> bool:
         """RQ calls this for a job whose worker died. Without a retry left its client is told."""
         if error_type is AbandonedJobError and not rq_job.retries_left:
+            try:
+                job = TASKS[rq_job.func_name or ""].from_kwargs(rq_job.kwargs)
+            except Exception:  # somebody else's, or of another version: it must not end who cleans up
+                log.exception("Job %s, whose workers died, cannot be read.", rq_job.id)
+                return True
             error = JobError(ErrorCode.INTERNAL, "The workers that took this picture died. It may be what kills them.")
             with self._connection.pipeline() as pipe:
-                write_answer(pipe, TASKS[rq_job.func_name or ""].from_kwargs(rq_job.kwargs), Answer.failed(error))
+                write_answer(pipe, job, Answer.failed(error))
                 pipe.execute()
         return True
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pillow_heif
 from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from worker.arrays import Pixels
 from worker.contract import MIN_SIDE, ErrorCode, PictureFormat
@@ -23,6 +25,7 @@ READ_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
 
 _SRGB = ImageCms.createProfile("sRGB")
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
+_WHITE_IS_ZERO = 0
 _PROFILE_MODES = {"RGB", "CMYK", "L", "LAB"}
 
 
@@ -55,14 +58,22 @@ def decode(content: bytes, size: int | None = None) -> Picture:
         with Image.open(io.BytesIO(content), formats=READ_FORMATS) as image:
             if size is not None:
                 image.draft(None, (2 * size, 2 * size))
+            _check_depth(image)
+            _scale_transparent_level(image)
             ImageOps.exif_transpose(image, in_place=True)
             color, alpha = _split_alpha(image)
             rgb = _to_srgb(color, image.info.get("icc_profile"))
+        return _picture(rgb, alpha, size)
+    except JobError:
+        raise
     except MemoryError as error:
         raise JobError(ErrorCode.TOO_LARGE, "The picture does not fit into memory: send a smaller one.") from error
     except Exception as error:
         # Pillow's plugins raise almost anything on damaged files: OSError, ValueError, struct.error, SyntaxError.
         raise JobError(ErrorCode.BROKEN_PICTURE, f"The file cannot be decoded: {error}.") from error
+
+
+def _picture(rgb: Image.Image, alpha: Image.Image | None, size: int | None) -> Picture:
     if size is not None:
         target = _fit(rgb.size, size)
         rgb = rgb.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -76,9 +87,32 @@ def _fit(size: tuple[int, int], longest: int) -> tuple[int, int]:
     return max(round(size[0] * scale), MIN_SIDE), max(round(size[1] * scale), MIN_SIDE)
 
 
+def _check_depth(image: Image.Image) -> None:
+    """Raises `JobError` for numbers of which nobody knows which is white: floats and 32-bit integers."""
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        raise JobError(ErrorCode.BROKEN_PICTURE, "The file has 32 bits a channel; up to 16 are read.")
+
+
+def _scale_transparent_level(image: Image.Image) -> None:
+    """A PNG names the level that is transparent in its own depth. Pillow scales the pixels to 8 bits, but not that."""
+    level = image.info.get("transparency")
+    if not isinstance(image, PngImageFile) or level is None or not image.tile:
+        return
+    raw_mode = image.tile[0].args
+    if raw_mode in ("L;2", "L;4"):
+        image.info["transparency"] = level * 255 // (2 ** int(str(raw_mode)[-1]) - 1)
+    elif raw_mode == "RGB;16B":
+        image.info["transparency"] = tuple(channel >> 8 for channel in level)
+
+
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if not image.has_transparency_data:
         return image, None
+    if image.mode in _SIXTEEN_BIT_MODES:
+        visible_HW = np.asarray(image) != image.info["transparency"]
+        return image, None if visible_HW.all() else Image.fromarray(visible_HW.astype(np.uint8) * 255)
+    if image.mode == "La":  # multiplied by its alpha
+        image = image.convert("LA")
     if image.mode not in ("RGBA", "LA"):
         image = image.convert("RGBA")
     alpha = image.getchannel("A")
@@ -90,7 +124,7 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES:
         image = _reduce_to_8_bits(image)
-    if image.mode == "P":
+    if image.mode in ("P", "YCbCr"):
         image = image.convert("RGB")
     if profile and image.mode in _PROFILE_MODES:
         converted = _apply_profile(image, profile)
@@ -100,8 +134,13 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _reduce_to_8_bits(image: Image.Image) -> Image.Image:
-    levels_HW = np.asarray(image).astype(np.float32)
-    return Image.fromarray(np.clip(levels_HW / 257.0 + 0.5, 0, 255).astype(np.uint8))
+    """Of a grey picture of 16 bits. A TIFF may hold fewer in them, and may count from white to black."""
+    tags = getattr(image, "tag_v2", {})
+    (bits, *_), is_negative = tags.get(BITSPERSAMPLE, (16,)), tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO
+    levels_HW = np.asarray(image).astype(np.float32) * (255.0 / (2**bits - 1))
+    if is_negative:
+        levels_HW = 255.0 - levels_HW
+    return Image.fromarray(np.clip(levels_HW + 0.5, 0, 255).astype(np.uint8))
 
 
 def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image | None:

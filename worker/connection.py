@@ -48,8 +48,16 @@ def is_unavailable(error: RedisError) -> bool:
     return isinstance(error, _PASSING) or any(code in str(error) for code in _PASSING_CODES)
 
 
-def retry_until_available(call: Callable[[], T], stop: threading.Event, patience_s: float) -> T | None:
-    """Calls until Redis can be used. Once `stop` is set it gives up after `patience_s` and returns none."""
+def retry_until_available(
+    call: Callable[[], T],
+    stop: threading.Event,
+    patience_s: float,
+    is_hopeless: Callable[[RedisError], bool] = lambda _: False,
+) -> T | None:
+    """Calls until Redis can be used. Once `stop` is set it gives up after `patience_s` and returns none.
+
+    `is_hopeless` is asked of each failure; if so, it gives up as well.
+    """
     give_up_at, failed = math.inf, False
     while time.monotonic() < give_up_at:
         try:
@@ -60,6 +68,8 @@ def retry_until_available(call: Callable[[], T], stop: threading.Event, patience
             if not failed:
                 log.warning("Redis cannot be used (%s); trying again until it can.", error)
             failed = True
+            if is_hopeless(error):
+                return None
         if stop.is_set() and give_up_at == math.inf:
             give_up_at = time.monotonic() + patience_s
         time.sleep(PAUSE_S)

@@ -10,11 +10,13 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import count
 from types import FrameType
 from typing import TypeVar
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
 from rq import SimpleWorker
 from rq.job import Job as RqJob
 from rq.registry import clean_registries
@@ -24,7 +26,7 @@ from rq.worker_registration import clean_worker_registry, register
 from worker.answers import Answer
 from worker.closing import Closing, JobCloser, read_job
 from worker.connection import PAUSE_S, is_unavailable, passing_over_redis_errors, retry_until_available
-from worker.contract import Lane, recovery_lock_key
+from worker.contract import ErrorCode, Lane, recovery_lock_key
 from worker.errors import JobError
 from worker.lanes import LEASE_S, Arrival, Lanes, TakenJob
 from worker.metrics import WorkerMetrics
@@ -41,6 +43,10 @@ RECOVERY_S = 2
 """Seconds between two looks, by any worker of the pool, for jobs that died with their worker."""
 STUCK_S = 4
 """Seconds after which a job that arrived and was not taken, which takes milliseconds, is put back."""
+MOST_UNSENT_BYTES = 500_000_000
+"""Of pictures that wait to be written; past them no more jobs are taken: the way to Redis is slower than the device."""
+REFUSALS = 3
+"""How often Redis may fail to take a closing, though it answers, before that closing's picture is to blame."""
 PASSED_S = 0.1
 """Seconds between two looks at a queue in which there are only jobs for another worker."""
 LOOK_S = 1
@@ -83,6 +89,8 @@ class BatchWorker(SimpleWorker):
         self._is_clearing = False
         """Whether nothing is taken until nothing is in hand, for the sake of a job that must run alone."""
         self._closings: queue.SimpleQueue[Closing | None] = queue.SimpleQueue()
+        self._unsent_bytes = 0
+        """Of pictures that are made and not in Redis yet."""
         self._failure: BaseException | None = None
         self._has_warned = False
         """Whether the log says that Redis cannot be used."""
@@ -182,20 +190,23 @@ class BatchWorker(SimpleWorker):
         return self._pipeline.wait_for_room(LOOK_S) > 0
 
     def _may_take(self) -> bool:
-        return not (self._is_clearing and self._taken)
+        return not self._is_held_up() and self._unsent_bytes < MOST_UNSENT_BYTES
+
+    def _is_held_up(self) -> bool:
+        return self._is_clearing and bool(self._taken)
 
     def _take(self, *arrivals: Arrival) -> bool:
         """Takes what has arrived and what waits. Returns whether there was something, or no room for it any more."""
         with self._taking:
-            may_take = self._may_take()
-            room = max(self._pipeline.wait_for_room(0), len(arrivals)) if may_take else 0
+            is_held_up = self._is_held_up()
+            room = max(self._pipeline.wait_for_room(0), len(arrivals)) if self._may_take() else 0
             if not room and not arrivals:
                 return True
             busy = bool(self._taken)
             take = self._lanes.take(room, *arrivals, busy=busy, cleared=self._is_clearing and not busy)
             with self._taken_changed:
                 self._taken |= {job.id: job for job in take.jobs}
-                self._is_clearing = take.alone or not may_take
+                self._is_clearing = take.alone or is_held_up
             self._pipeline.submit(self._read(take.jobs))
         if take.passed and not take.jobs:
             # They could be waited for, and would be there at once, again and again.
@@ -219,13 +230,40 @@ class BatchWorker(SimpleWorker):
         taken = self._taken.get(request.job.id)
         # None: the lease ran out while Redis was away, the job came back here, and its other run is answered already.
         if taken is not None:
+            with self._taken_changed:
+                self._unsent_bytes += len(answer.picture or b"")
             self._closings.put(Closing(taken, request.job, answer))
 
     def _close_answered(self) -> None:
         while closings := self._next_closings():
-            if not self._persist(lambda closings=closings: self._close(closings)):  # type: ignore[misc]
-                log.warning("%d jobs could not be closed; another worker will run them again.", len(closings))
+            self._close_or_refuse(closings)
             self._forget(closings)
+
+    def _close_or_refuse(self, closings: Sequence[Closing]) -> None:
+        """Closes jobs. One whose picture Redis refuses, though it answers, is closed without: it stops nobody else."""
+        refusals = count(1)
+
+        def is_refused(error: RedisError) -> bool:
+            # A Redis that is full says so, and has room again some day.
+            is_cut_off = isinstance(error, ConnectionError | TimeoutError)
+            return is_cut_off and self._redis_answers() and next(refusals) >= REFUSALS
+
+        if retry_until_available(lambda: self._close(closings), self._stop, LEASE_S, is_refused):
+            return
+        if next(refusals) <= REFUSALS:
+            log.warning("%d jobs could not be closed; another worker will run them again.", len(closings))
+        elif len(closings) > 1:
+            for closing in closings:
+                self._close_or_refuse([closing])
+        elif closings[0].answer.picture is not None:
+            log.error("The result of job %s cannot be brought into Redis.", closings[0].taken.id)
+            self._close_or_refuse([replace(closings[0], answer=Answer.failed(_too_large_to_be_sent()))])
+
+    def _redis_answers(self) -> bool:
+        try:
+            return bool(self.connection.ping())
+        except RedisError:
+            return False
 
     def _next_closings(self) -> list[Closing]:
         """What is answered by now, at least one; none at the end."""
@@ -252,6 +290,7 @@ class BatchWorker(SimpleWorker):
         with self._taken_changed:
             for closing in closings:
                 self._taken.pop(closing.taken.id, None)
+                self._unsent_bytes -= len(closing.answer.picture or b"")
             self._taken_changed.notify_all()
 
     def _close(self, closings: Sequence[Closing]) -> bool:
@@ -292,3 +331,7 @@ class BatchWorker(SimpleWorker):
                 pipe.hset(self.key, mapping=self.serialize())
                 register(self, pipe)
                 pipe.execute()
+
+
+def _too_large_to_be_sent() -> JobError:
+    return JobError(ErrorCode.TOO_LARGE, "The result is too large to be sent: ask for JPEG, or a smaller picture.")

@@ -1,6 +1,6 @@
 """`impasto doctor`: looks at all that the product needs, in the order in which it needs it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from worker.findings import Finding, bad
 from worker.machine_checkup import check_disk, check_memory, check_versions
@@ -17,19 +17,23 @@ def examine(settings: WorkerSettings) -> list[Finding]:
 
 
 def _examine(settings: WorkerSettings) -> Iterator[Finding]:
-    yield from check_versions()
+    yield from _guarded("packages", check_versions)
+    yield from _guarded("settings", lambda: _check_service(settings))
+    yield from _guarded("Redis", lambda: check_redis(settings))
+    yield from _guarded("disk", lambda: check_disk(settings.zoo_dir))
+    yield from _guarded("memory", check_memory)
+    yield from _guarded("painting", lambda: check_painting(settings))
+
+
+def _check_service(settings: WorkerSettings) -> Iterator[Finding]:
     service = read_service_settings()
     yield from check_names(service)
     yield check_limits(service, settings)
     yield check_port(service)
-    yield from _guarded("Redis", check_redis(settings))
-    yield from check_disk(settings.zoo_dir)
-    yield from check_memory()
-    yield from _guarded("painting", check_painting(settings))
 
 
-def _guarded(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+def _guarded(subject: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     try:
-        yield from findings
+        yield from check()
     except Exception as error:  # drivers and servers fail in ways of their own, and just these are asked about
         yield bad(subject, f"It failed in a way that was not foreseen: {error!r}.", "Report this with the line above.")

@@ -61,5 +61,6 @@ def _upright(image: Image.Image) -> tuple[int, int]:
 def _written_format(image: Image.Image) -> PictureFormat:
     if image.format == "HEIF":
         return PictureFormat.PNG if image.has_transparency_data else PictureFormat.JPEG
-    name = (image.format or "").lower()
+    # Phones and cameras put a further shot behind a JPEG.
+    name = "jpeg" if image.format == "MPO" else (image.format or "").lower()
     return PictureFormat(name) if name in list(PictureFormat) else PictureFormat.PNG

@@ -2,6 +2,7 @@
 
 import socket
 import urllib.request
+from http.client import HTTPException
 
 from worker.findings import Finding, doubtful, good
 from worker.settings_checkup import ServiceSettings
@@ -36,5 +37,5 @@ def _is_impasto(host: str, port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://{reachable}:{port}/livez", timeout=TIMEOUT_S) as answer:
             return bool(answer.status == 200)
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return False

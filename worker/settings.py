@@ -13,6 +13,7 @@ PREFIX = "IMPASTO_"
 SHIPPED_ZOO = Path(__file__).parents[1] / "models" / "zoo"
 
 _DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
+NOT_TEXT = "The file .env in this folder cannot be read: it must be text in UTF-8."
 
 
 class WorkerSettings(BaseSettings):
@@ -67,6 +68,8 @@ class WorkerSettings(BaseSettings):
             return cls.model_validate({name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             raise StartError(_sentence(error)) from error
+        except UnicodeDecodeError as error:
+            raise StartError(NOT_TEXT) from error
 
     @property
     def device(self) -> str:
@@ -95,6 +98,8 @@ class WorkerSettings(BaseSettings):
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
+    if not first["loc"]:
+        return NOT_TEXT
     name = str(first["loc"][0]).upper().removeprefix(PREFIX)
     reason = first["msg"].removeprefix("Value error, ")
     return f"{PREFIX}{name} cannot be used: {reason[0].lower()}{reason[1:]}."

@@ -54,12 +54,12 @@ def find_sources(arguments: Sequence[str], output: Path | None) -> tuple[list[So
     Raises `StartError` where a folder is `output` itself.
     """
     paths, failures = _expand(arguments)
-    folders = [path for path in paths if path.is_dir()]
-    if output is not None and any(folder.resolve() == output.resolve() for folder in folders):
+    folders = [path for path in paths if is_folder(path)]
+    if output is not None and any(real(folder) == real(output) for folder in folders):
         raise StartError(f"{output} is where the photos lie: choose another folder for the results.")
     found: dict[Path, Source] = {}
     for path in paths:
-        sources = _search(path, output, failures, named=len(folders) > 1) if path.is_dir() else [_single(path)]
+        sources = _search(path, output, failures, named=len(folders) > 1) if is_folder(path) else [_single(path)]
         for source in sources:
             found.setdefault(source.path.absolute(), source)
     return list(found.values()), failures
@@ -70,14 +70,24 @@ def _expand(arguments: Iterable[str]) -> tuple[list[Path], list[Failure]]:
     failures: list[Failure] = []
     for argument in arguments:
         # A name may hold brackets: what exists is no pattern.
-        if Path(argument).exists():
+        if os.path.exists(argument):  # noqa: PTH110
             paths.append(Path(argument))
             continue
         matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []  # noqa: PTH207
         paths.extend(Path(match) for match in matches)
         if not matches:
-            failures.append(Failure(argument, "There is no such file or folder."))
+            failures.append(Failure(argument, "There is no such file or folder, or none that you may see."))
     return paths, failures
+
+
+def is_folder(path: Path) -> bool:
+    """As `Path.is_dir`, and false where it may not be looked at."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def real(path: Path) -> Path:
+    """As `Path.resolve`, which raises `RuntimeError` for a link to itself until Python 3.13."""
+    return Path(os.path.realpath(path))
 
 
 def _single(path: Path) -> Source:
@@ -88,13 +98,17 @@ def _search(folder: Path, output: Path | None, failures: list[Failure], named: b
     def refuse(error: OSError) -> None:
         failures.append(Failure(str(error.filename), f"The folder cannot be read: {error.strerror}."))
 
-    left_out = output.resolve() if output is not None else None
-    root = PurePath(folder.resolve().name) if named else PurePath()
+    left_out = real(output) if output is not None else None
+    root = PurePath(real(folder).name) if named else PurePath()
     for parent, subfolders, names in os.walk(folder, onerror=refuse):
         subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and Path(parent, name).resolve() != left_out
+            name for name in subfolders if not name.startswith(".") and real(Path(parent, name)) != left_out
         )
         for name in sorted(names):
             path = Path(parent, name)
-            if not name.startswith(".") and path.suffix.lower() in READ_ENDINGS:
+            if name.startswith(".") or path.suffix.lower() not in READ_ENDINGS:
+                continue
+            if os.path.isfile(path):  # noqa: PTH113
                 yield Source(path, root / path.relative_to(folder))
+            else:  # a link to nowhere, or a pipe from which nothing may ever come
+                failures.append(Failure(str(path), "It is no file."))

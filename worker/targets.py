@@ -1,12 +1,13 @@
 """Where results are written: one file for each source, never over a source."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from worker.contract import PictureFormat
 from worker.errors import StartError
-from worker.sources import READ_ENDINGS, Failure, Source
+from worker.sources import READ_ENDINGS, Failure, Source, is_folder, real
 
 WRITTEN_ENDINGS = {".jpg": PictureFormat.JPEG, ".jpeg": PictureFormat.JPEG} | {
     picture_format.ending: picture_format for picture_format in PictureFormat
@@ -24,7 +25,10 @@ class Commission:
     @property
     def is_done(self) -> bool:
         """Whether the target is there already. An empty file is what a full disk leaves, and no picture."""
-        return self.target.is_file() and self.target.stat().st_size > 0
+        try:
+            return self.target.is_file() and self.target.stat().st_size > 0
+        except OSError:  # writing it will say why
+            return False
 
 
 def plan_targets(
@@ -48,7 +52,7 @@ def plan_targets(
 
 def is_picture_name(output: Path) -> bool:
     """Whether a person who names this output means a file."""
-    return output.suffix.lower() in READ_ENDINGS and not output.is_dir()
+    return output.suffix.lower() in READ_ENDINGS and not is_folder(output)
 
 
 def file_format(output: Path, asked: PictureFormat | None) -> PictureFormat:
@@ -62,8 +66,8 @@ def file_format(output: Path, asked: PictureFormat | None) -> PictureFormat:
 
 
 def _check_folder(output: Path) -> None:
-    first = next(path for path in (output, *output.parents) if path.exists())
-    if not first.is_dir():
+    first = next(path for path in (output, *output.parents) if os.path.exists(path))  # noqa: PTH110
+    if not is_folder(first):
         raise StartError(f"{output} cannot be the output folder: {first} is a file.")
 
 
@@ -92,12 +96,12 @@ def _place(source: Source, asked: PictureFormat | None) -> tuple[PurePath, Pictu
 
 def _refuse_clashes(commissions: Iterable[Commission]) -> tuple[list[Commission], list[Failure]]:
     commissions = list(commissions)
-    inputs = {commission.source.resolve() for commission in commissions}
+    inputs = {real(commission.source) for commission in commissions}
     owners: dict[Path, Path] = {}
     kept: list[Commission] = []
     failures: list[Failure] = []
     for commission in commissions:
-        target = commission.target.resolve()
+        target = real(commission.target)
         owner = owners.setdefault(target, commission.source)
         if target in inputs:
             reason = f"Its result would be written over {commission.target}, a photo given: choose another output."

@@ -1,5 +1,6 @@
 """The files of a zoo folder: what changed since the last look, and each read once."""
 
+import errno
 import logging
 import os
 import time
@@ -54,6 +55,10 @@ def _walk(folder: Path) -> dict[Path, Stamp]:
             stat = entry.stat()
         except (FileNotFoundError, PermissionError):
             continue  # gone since it was listed, a link to nowhere, or a `lost+found`
+        except OSError as error:
+            if error.errno != errno.ELOOP:  # a link to itself
+                raise
+            continue
         found[Path(entry.path)] = Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ino)
     return found
 

@@ -20,7 +20,7 @@ from worker.catalog import Catalog, ZooLoader
 from worker.contract import PictureFormat, StyleJob
 from worker.errors import JobError, ZooError
 from worker.runtimes.torchscript import TorchScriptNetwork, TorchScriptRuntime
-from worker.zoo_files import READINGS, Shelf, Stamp
+from worker.zoo_files import READINGS, Shelf, Stamp, scan
 
 
 def load(folder: Path) -> Catalog:
@@ -82,6 +82,12 @@ def test_weights_that_the_card_does_not_know_are_refused(small_zoo: Path, tmp_pa
     catalog = load(zoo)
     assert not catalog.upscalers
     assert "digest" in str(catalog.refused[0])
+
+
+def test_a_link_to_itself_is_passed_over(small_zoo: Path, tmp_path: Path) -> None:
+    zoo = Path(shutil.copytree(small_zoo, tmp_path / "zoo"))
+    (zoo / "loop.pt").symlink_to("loop.pt")
+    assert scan(zoo).keys() == {zoo / path.name for path in small_zoo.iterdir()}
 
 
 def test_a_missing_zoo_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -109,6 +109,21 @@ def test_broken_files_are_named_at_the_end_while_the_rest_is_done(impasto: Comma
     assert "animation" in ran.said
 
 
+def test_what_is_no_file_stops_nothing(impasto: Command) -> None:
+    put(impasto.folder, "photos/a.jpg")
+    (impasto.folder / "photos/itself.jpg").symlink_to("itself.jpg")
+    (impasto.folder / "photos/nowhere.jpg").symlink_to("gone.jpg")
+    os.mkfifo(impasto.folder / "photos/pipe.jpg")
+    (impasto.folder / "loop.jpg").symlink_to("loop.jpg")
+
+    ran = impasto.run("stylize", "photos", "loop.jpg", "--style", "red", "-o", "out")
+
+    assert ran.status == 1
+    assert impasto.files("out") == {"a.jpg"}
+    assert all(f"photos/{name}.jpg: It is no file." in ran.said for name in ("itself", "nowhere", "pipe"))
+    assert "loop.jpg: There is no such file" in ran.said
+
+
 def test_a_photo_is_never_written_over(impasto: Command) -> None:
     put(impasto.folder, "a.jpg", "b.png")
     before = {path: path.read_bytes() for path in impasto.folder.glob("*.*")}
@@ -261,6 +276,14 @@ def test_errors_are_one_sentence_and_write_nothing(
     assert len(ran.said.splitlines()) == 1
     assert not [word for word in words if word not in ran.said], ran.said
     assert impasto.files(".") == {"a.png", "b.png"}
+
+
+@pytest.mark.parametrize("command", ["styles", "doctor"])
+def test_an_env_file_that_is_no_text_is_one_sentence(impasto: Command, command: str) -> None:
+    (impasto.folder / ".env").write_bytes("NAME=Käthe".encode("latin-1"))
+    ran = impasto.run(command)
+    assert ran.status == 1
+    assert "The file .env in this folder cannot be read: it must be text in UTF-8." in ran.said
 
 
 def test_a_setting_that_cannot_be_used_is_one_sentence(impasto: Command) -> None:

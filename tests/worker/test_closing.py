@@ -1,5 +1,6 @@
 """What the scripts write for RQ, held beside what RQ's own methods write."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -177,6 +178,33 @@ def test_an_answer_that_comes_too_late_is_not_given(client: Client, connection: 
     assert slow.closer.close([Closing(lost, read_job(lost.data), late)], idle=False) == 0
     assert connection.hget(output_key(job_id), "picture") == b"picture"
     assert len(client.queue.fetch_job(job_id).results()) == 1  # type: ignore[union-attr]
+
+
+def test_a_job_that_two_workers_hold_is_answered_by_the_first(client: Client, connection: Redis) -> None:
+    slow, quick = Closer(connection, "slow"), Closer(connection, "quick")
+    job_id = client.stylize(b"photo")
+    (lost,) = slow.lanes.take(1).jobs
+    client.put_back()
+    (taken,) = quick.lanes.take(1).jobs
+    # RQ forgets the executions that have ended by then; this one gave a sign of life while the job was put back.
+    registry = slow.lanes.started_registry(lost.lane)
+    connection.zadd(registry.key, {f"{job_id}:{lost.execution.id}": time.time() + LEASE_S})
+
+    assert slow.closer.close([Closing(lost, read_job(lost.data), ANSWER)], idle=True) == 1
+    connection.delete(output_key(job_id))  # the client has it
+    assert quick.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=True) == 0
+    assert not client.is_answered(job_id)
+    assert registry.get_job_ids(cleanup=False) == []
+    assert client.queue.finished_job_registry.get_job_ids() == [job_id]
+    assert len(client.queue.fetch_job(job_id).results()) == 1  # type: ignore[union-attr]
+
+
+def test_a_job_of_somebody_else_whose_worker_died_ends_nobody(client: Client, connection: Redis) -> None:
+    foreign = client.queue.enqueue("os.getcwd")
+    ours = Closer(connection)
+    ours.lanes.take(1)
+    client.queue.started_job_registry.cleanup(time.time() + 2 * LEASE_S, [ours.closer.answer_abandoned])
+    assert client.queue.failed_job_registry.get_job_ids() == [foreign.id]
 
 
 @pytest.mark.parametrize("is_waited_for", [True, False])

@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -65,13 +68,17 @@ def test_the_orientation_is_applied() -> None:
 
 
 def test_a_colour_profile_is_converted_to_srgb() -> None:
-    # A profile whose red and blue are swapped: whoever passes over it gets blue for red.
+    image = Image.new("RGB", (32, 32), (255, 0, 0))
+    red_level, _, blue_level = decode(encode(image, "PNG", icc_profile=swapped_profile())).pixels_HWC[16, 16]
+    assert blue_level > 200 > red_level
+
+
+def swapped_profile() -> bytes:
+    """A profile whose red and blue are swapped: whoever passes over it gets blue for red."""
     srgb = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     red, blue = srgb.find(b"rXYZ"), srgb.find(b"bXYZ")
     srgb[red : red + 4], srgb[blue : blue + 4] = b"bXYZ", b"rXYZ"
-    picture = decode(encode(Image.new("RGB", (32, 32), (255, 0, 0)), "PNG", icc_profile=bytes(srgb)))
-    red_level, _, blue_level = picture.pixels_HWC[16, 16]
-    assert blue_level > 200 > red_level
+    return bytes(srgb)
 
 
 def test_a_damaged_profile_is_passed_over() -> None:
@@ -114,3 +121,86 @@ def test_damaged_files_are_refused(content: bytes) -> None:
     with pytest.raises(JobError) as refusal:
         decode(content)
     assert refusal.value.code is ErrorCode.BROKEN_PICTURE
+
+
+def deep_tiff(levels_HW: np.ndarray, bits: int, *, white_is_zero: bool = False) -> bytes:
+    """A grey TIFF of so many bits a pixel, without gaps between them."""
+    height, width = levels_HW.shape
+    data = levels_HW.astype("<u2").tobytes() if bits == 16 else packed(levels_HW, bits)
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: int(not white_is_zero), 273: 8, 277: 1, 278: height}
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    entries += struct.pack("<HHII", 279, 4, 1, len(data))
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags) + 1) + entries + bytes(4)
+
+
+def packed(levels: np.ndarray, bits: int) -> bytes:
+    """Rows of levels, the highest bit first, each row from a new byte on."""
+    rows = levels.reshape(len(levels), -1)
+    spread = (rows[:, :, None] >> np.arange(bits)[::-1]) & 1
+    return np.packbits(spread.reshape(len(rows), -1).astype(np.uint8), axis=1).tobytes()
+
+
+RAMP_HW = np.linspace(0, 255, 64).round().astype(int).repeat(16).reshape(64, 16).T
+
+
+@pytest.mark.parametrize(("bits", "white_is_zero"), [(12, False), (16, False), (16, True)])
+def test_grey_of_many_bits_is_as_bright_as_it_looks(bits: int, white_is_zero: bool) -> None:
+    levels_HW = RAMP_HW * (2**bits - 1) // 255
+    picture = decode(
+        deep_tiff(2**bits - 1 - levels_HW if white_is_zero else levels_HW, bits, white_is_zero=white_is_zero)
+    )
+    assert np.abs(picture.pixels_HWC[..., 0].astype(int) - RAMP_HW).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_a_tiff_whose_white_nobody_knows_is_refused(mode: str) -> None:
+    with pytest.raises(JobError, match="32 bits"):
+        decode(encode(PHOTO.convert("L").convert(mode), "TIFF"))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 16])
+def test_a_grey_level_may_be_transparent_in_any_depth(bits: int) -> None:
+    most = 2**bits - 1
+    levels_HW = np.tile(np.array([0, most // 3, most]), (16, 6))
+    picture = decode(png(levels_HW, bits, struct.pack(">H", most // 3)))
+    assert picture.alpha_HW is not None
+    assert picture.alpha_HW[0, :3].tolist() == [255, 0, 255]
+    assert picture.pixels_HWC[0, :3, 0].tolist() == [0, 85, 255]
+
+
+def test_a_deep_colour_may_be_transparent() -> None:
+    levels_HWC = np.tile(np.array([[57_000, 100, 100], [100, 100, 57_000]]), (16, 8, 1))
+    picture = decode(png(levels_HWC, 16, struct.pack(">HHH", 57_000, 100, 100)))
+    assert picture.alpha_HW is not None
+    assert picture.alpha_HW[0, :2].tolist() == [0, 255]
+
+
+def png(levels: np.ndarray, bits: int, transparent: bytes) -> bytes:
+    """A grey (H, W) or coloured (H, W, 3) PNG of any depth, of which one level is transparent."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    height, width = levels.shape[:2]
+    rows = packed(levels, bits)
+    stride = len(rows) // height
+    header = struct.pack(">IIBBBBB", width, height, bits, 0 if levels.ndim == 2 else 2, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + rows[at : at + stride] for at in range(0, len(rows), stride)))
+    chunks = chunk(b"IHDR", header) + chunk(b"tRNS", transparent) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_the_profile_of_a_ycbcr_tiff_counts() -> None:
+    image = Image.new("RGB", (32, 32), (255, 0, 0)).convert("YCbCr")
+    red_level, _, blue_level = decode(encode(image, "TIFF", icc_profile=swapped_profile())).pixels_HWC[16, 16]
+    assert blue_level > 200 > red_level
+
+
+def test_memory_that_runs_out_at_the_end_is_said_to_have_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", fail)
+    with pytest.raises(JobError) as refusal:
+        decode(encode(PHOTO, "PNG"), 32)
+    assert refusal.value.code is ErrorCode.TOO_LARGE

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +127,16 @@ def test_an_address_that_somebody_else_has(impasto: Command, redis: RedisServer)
     found = findings(impasto.run("doctor", "--json", settings={"PORT": str(redis.port)}))
     assert found["address"]["verdict"] == "doubtful"
     assert str(redis.port) in found["address"]["said"]
+
+
+def test_an_address_where_no_http_is_spoken(impasto: Command) -> None:
+    def greet(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+            connection.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=greet, args=(listener,), daemon=True).start()
+        found = findings(impasto.run("doctor", "--json", settings={"PORT": str(listener.getsockname()[1])}))
+    assert found["address"]["verdict"] == "doubtful"

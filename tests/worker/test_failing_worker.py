@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from PIL import Image
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.pictures import draw_photo, encode
 from tests.worker.running import Client
+from worker import connection
 from worker.answers import Answer
 from worker.arrays import Norms, Pixels
 from worker.catalog import ZooLoader
-from worker.closing import Closing, read_job
+from worker.closing import Closing, JobCloser, read_job
 from worker.connection import PAUSE_S
 from worker.consumer import BatchWorker
 from worker.contract import ErrorCode, JobResult, JobStatus, Lane
@@ -116,6 +118,28 @@ def test_all_that_is_answered_by_the_end_is_closed(client: Client, worker: Batch
     closer.join(timeout=60)
     assert not closer.is_alive()
     assert [client.wait(job)[0].status for job in jobs] == [JobStatus.FINISHED] * 2
+
+
+def test_a_result_that_redis_does_not_take_stops_no_other(
+    client: Client, worker: BatchWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = JobCloser.close
+
+    def hang_up_on_large_ones(self: JobCloser, closings: Sequence[Closing], *, idle: bool) -> int:
+        if any(len(closing.answer.picture or b"") > 10_000 for closing in closings):
+            raise RedisConnectionError("Connection closed by server.")
+        return close(self, closings, idle=idle)
+
+    monkeypatch.setattr(connection, "PAUSE_S", 0.0)
+    monkeypatch.setattr(JobCloser, "close", hang_up_on_large_ones)
+    large, small = client.stylize(encode(draw_photo(200, 200))), client.stylize(PHOTO)
+    ended = run(worker)
+    assert client.wait(small)[0].status is JobStatus.FINISHED
+    result, picture = client.wait(large)
+    assert (result.error, picture) == (ErrorCode.TOO_LARGE, None)
+    worker.request_stop(signal.SIGTERM, None)
+    ended.result(timeout=60)
+    assert worker._unsent_bytes == 0
 
 
 class Pauses(threading.Event):
