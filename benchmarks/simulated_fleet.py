@@ -38,7 +38,12 @@ class Fleet:
         for _ in range(count):
             name, connection, metrics = uuid.uuid4().hex, connect(settings.redis_url), WorkerMetrics()
             pipeline = PicturePipeline(
-                catalog, open_engine(settings), codec, metrics, settings.max_batch, max_decoding=CODEC_THREADS
+                catalog,
+                open_engine(settings, count_busy=metrics.busy.inc),
+                codec,
+                metrics,
+                settings.max_batch,
+                max_decoding=CODEC_THREADS,
             )
             self._workers.append(BatchWorker(connection, pipeline, name, metrics))
             self._reporters.append(_reporter(settings.redis_url, name, runtime, catalog))

@@ -18,8 +18,9 @@ pillow_heif.register_heif_opener()
 # The service has checked the pixel count against its own limit before it took the file.
 Image.MAX_IMAGE_PIXELS = None
 
-CODEC_THREADS = max(os.cpu_count() or 1, 2)
-"""Threads that decode and encode."""
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CODEC_THREADS = min(max(_CORES, 2), 16)
+"""Threads that decode and encode. As many files are decoded at a time, whose sizes are not known before."""
 
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
 

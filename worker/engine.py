@@ -93,14 +93,20 @@ class Engine:
     """
 
     def __init__(
-        self, batch_px: int | None, whole_px: int = WHOLE_PX, report: Callable[[Reason], None] = tell_nobody
+        self,
+        batch_px: int | None,
+        whole_px: int = WHOLE_PX,
+        report: Callable[[Reason], None] = tell_nobody,
+        count_busy: Callable[[float], object] = lambda _: None,
     ) -> None:
         """`batch_px`: pixels that go to the device at once, none to measure what is best (`measure`).
 
-        `whole_px`: pixels up to which a photo is painted in one piece. `report` is told of each retry.
+        `whole_px`: pixels up to which a photo is painted in one piece. `report` is told of each retry, `count_busy` of
+        the seconds of each call.
         """
         self._limits = Limits(batch_px, whole_px)
         self._report = report
+        self._count_busy = count_busy
         self.busy_since: float | None = None
         """When the device was last called, in seconds of `time.monotonic`; none while it is idle.
 
@@ -137,10 +143,16 @@ class Engine:
         try:
             return self._run(tasks)
         finally:
+            self._note_end()
             self.busy_since = None
 
     def _note_call(self) -> None:
+        self._note_end()
         self.busy_since = time.monotonic()
+
+    def _note_end(self) -> None:
+        if self.busy_since is not None:
+            self._count_busy(time.monotonic() - self.busy_since)
 
     def _run(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         try:

@@ -238,7 +238,6 @@ class PicturePipeline:
         outcomes = self._engine.run([work.task for work in works])
         infer_s = time.perf_counter() - started
         self._metrics.batch.observe(len(works))
-        self._metrics.busy.inc(infer_s)
         with self._changed:
             self._encoding |= {id(work): work.px for work in works}
         for work, outcome in zip(works, outcomes, strict=True):

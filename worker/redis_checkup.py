@@ -15,7 +15,7 @@ from worker.findings import Finding, bad, doubtful, good
 from worker.redis_program import OLDEST, NoRedisProgramError, find_redis_program
 from worker.settings import WorkerSettings
 
-MOST_AHEAD_S = 5.0
+MOST_AHEAD_S = 2.0
 """Seconds by which a clock may differ before the deadlines of jobs suffer."""
 
 

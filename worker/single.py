@@ -42,7 +42,7 @@ def run(settings: WorkerSettings) -> None:
     metrics.watch(memory_of(runtime.device))
     pulse = Pulse()
     _serve(metrics, settings, pulse)
-    engine = open_engine(settings, metrics.count_retry)
+    engine = open_engine(settings, metrics.count_retry, metrics.busy.inc)
     engine.measure(catalog.current.models())
     # The queue's own classes ask Redis for something at once, and would end the worker if it is not up yet.
     retry_until_available(connection.ping, threading.Event(), 0)

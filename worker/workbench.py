@@ -55,7 +55,11 @@ def check_trunk(settings: WorkerSettings, catalog: Catalog) -> None:
         raise StartError(f"IMPASTO_TRUNK is {settings.trunk!r}, but the zoo's trunks are: {there}.")
 
 
-def open_engine(settings: WorkerSettings, report: Callable[[Reason], None] = tell_nobody) -> Engine:
-    """What runs batches. `report` is told of each retry."""
+def open_engine(
+    settings: WorkerSettings,
+    report: Callable[[Reason], None] = tell_nobody,
+    count_busy: Callable[[float], object] = lambda _: None,
+) -> Engine:
+    """What runs batches. `report` is told of each retry, `count_busy` of the seconds of each call of the device."""
     given = settings.batch_megapixels
-    return Engine(None if given is None else round(given * 1e6), report=report)
+    return Engine(None if given is None else round(given * 1e6), report=report, count_busy=count_busy)

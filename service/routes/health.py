@@ -1,11 +1,11 @@
 """`/livez`, `/readyz` and `/metrics`: for orchestrators and Prometheus."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from service.openapi import problem_answers
-from service.problems import NoWorker, QueueUnavailable
+from service.problems import NotFound, NoWorker, QueueUnavailable
 from service.queue_snapshot import QueueSnapshot
 from service.services import ServicesDep
 
@@ -41,9 +41,11 @@ async def readyz(services: ServicesDep) -> Readiness:
     return Readiness(workers=len(workers))
 
 
-@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
-async def read_metrics(services: ServicesDep) -> Response:
-    """Gives the metrics, with or without Redis."""
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response, responses=problem_answers(NotFound))
+async def read_metrics(request: Request, services: ServicesDep) -> Response:
+    """Gives the metrics, with or without Redis. Not through a proxy: they are for those inside the network."""
+    if "x-forwarded-for" in request.headers:
+        raise NotFound("Metrics are read inside the network, from each process.")
     snapshot, workers = QueueSnapshot.unknown(), None
     try:
         snapshot = await services.jobs.snapshot()

@@ -28,8 +28,14 @@ def promtool(*arguments: str | Path) -> None:
 
 
 @needs_promtool
-def test_prometheus_takes_its_configuration_and_rules() -> None:
+def test_prometheus_takes_its_configuration_and_rules(tmp_path: Path) -> None:
     promtool("check", "config", DEPLOY / "prometheus" / "prometheus.yml")
+    # Some builds of Prometheus, Debian's among them, know no Kubernetes.
+    scraping = read_yaml(DEPLOY / "prometheus" / "kubernetes.yml")
+    (job,) = scraping["scrape_configs"]
+    assert job.pop("kubernetes_sd_configs")[0]["role"] == "pod"
+    (tmp_path / "kubernetes.yml").write_text(json.dumps(scraping))
+    promtool("check", "config", tmp_path / "kubernetes.yml")
 
 
 @needs_promtool

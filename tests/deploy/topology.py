@@ -210,6 +210,7 @@ class Topology:
         (folder / "nginx.conf").write_text(text.replace(" /tmp/", f" {folder}/"))
         (folder / "listen.conf").write_text(f"listen 127.0.0.1:{self._proxy_port};\n")
         (folder / "upstream.conf").write_text(self._upstream())
+        shutil.copy(DEPLOY / "proxy" / "trusted.conf", folder)
         user = "user root; " if os.geteuid() == 0 else ""
         command = ["nginx", "-e", "stderr", "-c", str(folder / "nginx.conf"), "-g", f"{user}daemon off;"]
         return Program("proxy", command, self._folder)

@@ -393,9 +393,12 @@ def test_each_call_of_the_device_is_noted_and_its_idleness() -> None:
             seen.append(engine.busy_since)
             return super().paint(pixels_BHWC, norm_BP)
 
-    engine = Engine(MUCH_PX)
+    busy_s: list[float] = []
+    engine = Engine(MUCH_PX, count_busy=busy_s.append)
     engine.run(paint_tasks(Faulty(Looking(), message="a bug"), [10, 0]))
     engine.run(paint_tasks(Looking(), [10]))
+    assert len(busy_s) >= 3  # each call, so that a large picture does not look like a device that hangs
+    assert min(busy_s) >= 0
     assert None not in seen
     assert len(set(seen)) == len(seen) == 2
     assert engine.busy_since is None
