@@ -13,6 +13,7 @@ from service.broker import Broker
 from service.cache import ResultCache
 from service.fleet import Fleet
 from service.followers import Followers
+from service.head_requests import HeadMiddleware
 from service.jobs import JobQueue
 from service.memory import Memory
 from service.metrics import Metrics, MetricsMiddleware
@@ -53,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     handlers.install(app)

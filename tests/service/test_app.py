@@ -15,7 +15,7 @@ from service.pace import LONGEST_S, UNKNOWN_S, Pace
 from service.preferences import Preference
 from service.settings import Settings, SettingsError
 from tests.service.stand_in import BULK_KEY, REPORT, StandIn, report
-from tests.service.support import encode, serving
+from tests.service.support import encode, listening, serving
 from worker.contract import StyleInfo, preview_key, worker_key, workers_key
 
 pytestmark = pytest.mark.anyio
@@ -128,6 +128,24 @@ async def test_metrics_of_the_queue(redis: Redis, redis_url: str) -> None:
     assert samples["impasto_jobs_running",] == 1
     assert samples["impasto_redis_memory_bytes",] > 0
     assert samples["impasto_redis_memory_limit_bytes",] == 0
+
+
+def test_head_is_answered_as_get_without_the_body(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    with listening(redis_url) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        for address in ("/livez", "/readyz", "/styles", "/styles/candy/preview", "/nowhere", "/"):
+            got, head = client.get(address), client.head(address)
+            assert (head.status_code, head.content) == (got.status_code, b"")
+            assert head.headers["content-length"] == str(len(got.content))
+        assert client.head(PAINT).status_code == 405
+        assert 'method="HEAD",route="/styles",status="200"' in client.get("/metrics").text
+
+
+async def test_metrics_are_not_told_through_a_proxy(redis_url: str) -> None:
+    async with serving(redis_url) as client:
+        refused = await client.get("/metrics", headers={"X-Forwarded-For": "192.0.2.7"})
+        assert (await client.get("/metrics")).status_code == 200
+    assert (refused.status_code, refused.json()["type"]) == (404, "urn:impasto:problem:not-found")
 
 
 async def test_caches_keep_what_says_that_they_may_and_nothing_else(redis: Redis, redis_url: str) -> None:
