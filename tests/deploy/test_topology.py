@@ -121,6 +121,7 @@ def _restart_redis(topology: Topology, client: httpx.Client) -> list[str]:
     for worker in topology.workers:
         worker.send(signal.SIGSTOP)
     accepted = _accept(client, 12)
+    topology.until(topology.redis_has_written, "Redis's file holds what was accepted")
     topology.redis.kill()
     topology.redis.start()
     topology.wait_for_redis()

@@ -113,6 +113,11 @@ class Topology:
                 raise AssertionError(f"not in {GIVE_UP_S} s: {what}\n{stories}")
             time.sleep(LOOK_S)
 
+    def redis_has_written(self) -> bool:
+        """Whether its file holds all writes. While it syncs the file, it answers before it writes."""
+        with Redis.from_url(self.redis_url) as connection:
+            return int(connection.info("persistence")["aof_buffer_length"]) == 0
+
     def wait_for_redis(self) -> None:
         def answers() -> bool:
             try:
