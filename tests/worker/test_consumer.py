@@ -149,8 +149,9 @@ def test_a_job_that_kills_every_worker_is_given_up(client: Client, redis: RedisS
 def test_a_worker_finishes_what_it_has_before_it_ends(client: Client, redis: RedisServer, small_zoo: Path) -> None:
     large = encode(draw_photo(1200, 900), "JPEG")
     with running_worker(redis.url, small_zoo, max_batch="2") as worker:
-        jobs = [client.stylize(large) for _ in range(6)]
-        client.wait_until_started(jobs[:1])
+        # Far more than a worker has in hand: however late this process hears of the first one, some still wait.
+        jobs = [client.stylize(large) for _ in range(60)]
+        client.wait_until_started(jobs)
         assert worker.stop() == 0
     waiting = client.queue.get_job_ids()
     assert waiting
