@@ -5,7 +5,6 @@ So a pool's queue and bookkeeping can be measured on a machine that has no devic
 
 import sys
 import time
-from unittest.mock import patch
 
 from worker import single
 from worker.archive import Archive
@@ -63,10 +62,7 @@ class SimulatedRuntime:
 
 def main() -> None:
     """Works until SIGTERM."""
-    runtime = SimulatedRuntime(float(sys.argv[1]) / 1000)
-    # Everything else is the worker as it is.
-    with patch.object(single, "choose_runtime", lambda *_: runtime):
-        single.run(WorkerSettings.load())
+    single.run(WorkerSettings.load(), SimulatedRuntime(float(sys.argv[1]) / 1000))
 
 
 if __name__ == "__main__":

@@ -321,10 +321,9 @@ class BatchWorker(SimpleWorker):
     def _beat_once(self) -> None:
         with self._taken_changed:
             taken = list(self._taken.values())
+        self._lanes.keep(taken)
         with self.connection.pipeline() as pipe:
             self.heartbeat(pipeline=pipe)
-            for job in taken:
-                job.execution.heartbeat(self._lanes.started_registry(job.lane), LEASE_S, pipeline=pipe)
             is_unknown = pipe.execute()[0] == 1
             if is_unknown:
                 # Redis came back empty, and the heartbeat alone does not make a worker of us.

@@ -20,6 +20,7 @@ from worker.live_catalog import LiveCatalog
 from worker.metrics import WorkerMetrics
 from worker.pipeline import PicturePipeline
 from worker.report import Reporter
+from worker.runtimes import Runtime
 from worker.settings import WorkerSettings
 from worker.vitals import Pulse
 from worker.watchdog import Watchdog
@@ -28,10 +29,13 @@ from worker.workbench import check_trunk, open_engine, open_runtime
 log = logging.getLogger("worker")
 
 
-def run(settings: WorkerSettings) -> None:
-    """Loads the zoo, then works until SIGTERM or SIGINT. Raises `StartError` or `ZooError`."""
+def run(settings: WorkerSettings, runtime: Runtime | None = None) -> None:
+    """Loads the zoo, then works until SIGTERM or SIGINT, on `runtime` or the one that the settings say.
+
+    Raises `StartError` or `ZooError`.
+    """
     _leave_on_signals()
-    runtime = open_runtime(settings)
+    runtime = runtime or open_runtime(settings)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     connection = connect(settings.redis_url)
     report = WorkerReport(name=name, device=runtime.device, runtime=runtime.name, styles=(), upscalers=())

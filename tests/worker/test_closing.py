@@ -187,7 +187,7 @@ def test_a_job_that_two_workers_hold_is_answered_by_the_first(client: Client, co
     client.put_back()
     (taken,) = quick.lanes.take(1).jobs
     # RQ forgets the executions that have ended by then; this one gave a sign of life while the job was put back.
-    registry = slow.lanes.started_registry(lost.lane)
+    registry = client.queues[lost.lane].started_job_registry
     connection.zadd(registry.key, {f"{job_id}:{lost.execution.id}": time.time() + LEASE_S})
 
     assert slow.closer.close([Closing(lost, read_job(lost.data), ANSWER)], idle=True) == 1
@@ -217,7 +217,7 @@ def test_a_job_that_was_answered_while_it_waited_again_is_not_taken(
 
     def give_a_sign_of_life() -> None:
         with connection.pipeline() as pipe:
-            taken.execution.heartbeat(slow.lanes.started_registry(taken.lane), 3 * LEASE_S, pipeline=pipe)
+            taken.execution.heartbeat(client.queues[taken.lane].started_job_registry, 3 * LEASE_S, pipeline=pipe)
             pipe.execute()
 
     client.put_back(give_a_sign_of_life)

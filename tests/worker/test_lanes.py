@@ -1,16 +1,18 @@
 """Taking from both lanes, on a real Redis."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from redis import Redis
+from rq.executions import ExecutionRegistry
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.utils import utcformat
 
 from tests.worker.running import Client
 from worker.contract import Lane
-from worker.lanes import PATIENCE_S, Arrival, Lanes
+from worker.lanes import LEASE_S, PATIENCE_S, Arrival, Lanes, TakenJob
 
 
 @pytest.fixture
@@ -70,6 +72,52 @@ def test_what_is_taken_has_started_in_rqs_eyes(client: Client, lanes: Lanes) -> 
         assert [(each.id, each.worker_name) for each in job.get_executions()] == [(taken.execution.id, "worker")]
         assert client.queues[lane].started_job_registry.get_job_ids() == [job_id]
         assert client.connection.ttl(job.key) == -1
+
+
+def leases(client: Client, taken: TakenJob) -> list[float]:
+    """All that says how long a job in hand is still this worker's: seconds of the clock, then seconds left."""
+    execution, registry = taken.execution, client.queues[taken.lane].started_job_registry
+    its_executions = ExecutionRegistry(taken.id, client.connection).key
+    found: list[Any] = [
+        client.connection.hget(execution.key, "last_heartbeat"),
+        client.connection.zscore(registry.key, execution.composite_key),
+        client.connection.zscore(its_executions, execution.id),
+        client.connection.ttl(execution.key),
+        client.connection.ttl(its_executions),
+    ]
+    return [float(value) for value in found]
+
+
+def test_jobs_in_hand_are_kept_as_rq_keeps_them(client: Client, lanes: Lanes) -> None:
+    submit(client, Lane.BULK, 1)
+    submit(client, Lane.INTERACTIVE, 1)
+    jobs = lanes.take(2).jobs
+    for job in jobs:  # as if all had been long ago
+        registry = client.queues[job.lane].started_job_registry
+        client.connection.hset(job.execution.key, "last_heartbeat", 1)
+        client.connection.zadd(registry.key, {job.execution.composite_key: 1})
+        client.connection.zadd(ExecutionRegistry(job.id, client.connection).key, {job.execution.id: 1})
+        client.connection.expire(job.execution.key, 1000)
+        client.connection.expire(ExecutionRegistry(job.id, client.connection).key, 1000)
+    lanes.keep(jobs)
+    ours = [leases(client, job) for job in jobs]
+    with client.connection.pipeline() as pipe:
+        for job in jobs:
+            job.execution.heartbeat(client.queues[job.lane].started_job_registry, LEASE_S, pipeline=pipe)
+        pipe.execute()
+    for job, kept in zip(jobs, ours, strict=True):
+        assert kept == pytest.approx(leases(client, job), abs=2)
+
+
+def test_a_job_that_was_lost_is_not_kept(client: Client, lanes: Lanes) -> None:
+    (job_id,) = submit(client, Lane.INTERACTIVE, 1)
+    jobs = lanes.take(1).jobs
+    client.put_back()
+    client.connection.delete(jobs[0].execution.key)
+    lanes.keep(jobs)
+    assert client.queue.started_job_registry.count == 0
+    assert not client.connection.exists(jobs[0].execution.key)
+    assert client.queue.get_job_ids() == [job_id]
 
 
 def test_waiting_ends_with_a_job_or_with_the_time(client: Client, lanes: Lanes) -> None:
