@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 MOST_WAITING = 64
 """Jobs that lie in a worker undecoded at the most: they might as well wait where other workers see them."""
+TAKEN_TOGETHER = 16
+"""For how many of those there must be room before more are taken: one by one, each would cost a call of Redis."""
 AHEAD = 2
 """Batches' worth of pictures that are decoded ahead of the device, and that wait behind it to be encoded."""
 FORGETTING = 0.2
@@ -88,8 +90,11 @@ class PicturePipeline:
         self._max_batch = max_batch
         self._max_delay_s = max_delay_s
         self._max_decoding = max_decoding
-        self._changed = threading.Condition()
-        """Guards all that follows."""
+        lock = threading.Lock()
+        self._work = threading.Condition(lock)
+        """Where the device's thread waits. It and the next guard all that follows."""
+        self._has_room = threading.Condition(lock)
+        """Where those wait who take jobs. They are woken only if there is room: pictures take many steps."""
         self._waiting: deque[Request] = deque()
         self._decoding = 0
         self._ready: Backlog[_Work] = Backlog()
@@ -110,29 +115,34 @@ class PicturePipeline:
 
     def stop(self) -> None:
         """Ends the device's thread, once it has computed what is ready. To be called when nothing is in hand."""
-        with self._changed:
+        with self._work:
             self._stopping = True
-            self._changed.notify_all()
+            self._work.notify()
         self._device.join()
 
     def wait_for_room(self, timeout_s: float) -> int:
         """How many more jobs can be taken, as soon as there is room for one; 0 if there is none in that time."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._room() > 0, timeout_s)
+        with self._has_room:
+            self._has_room.wait_for(lambda: self._room() > 0, timeout_s)
             return self._room()
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Takes requests. Each is answered once, sooner or later."""
-        with self._changed:
+        with self._work:
             self._waiting.extend(requests)
             self._decode_ahead()
 
     def _room(self) -> int:
         waiting = len(self._waiting) + self._decoding
         free_px = AHEAD * self._batch_px - self._ready.px - waiting * self._mean_px
-        if free_px <= 0:
+        places = MOST_WAITING - waiting
+        if free_px <= 0 or places < TAKEN_TOGETHER:
             return 0
-        return max(min(int(free_px / self._mean_px) + 1, MOST_WAITING - waiting), 0)
+        return min(int(free_px / self._mean_px) + 1, places)
+
+    def _tell_of_room(self) -> None:
+        if self._room() > 0:
+            self._has_room.notify_all()
 
     def _decode_ahead(self) -> None:
         """Sends to the decoders what is worth being ready.
@@ -150,14 +160,15 @@ class PicturePipeline:
     def _prepare(self, request: Request) -> None:
         """In a thread of the codec."""
         outcome = self._try_decoding(request)
-        with self._changed:
+        with self._work:
             self._decoding -= 1
             if isinstance(outcome, _Work):
                 self._mean_px += FORGETTING * (outcome.px - self._mean_px)
                 waited_s = self._max_delay_s if request.alone else 0.0
                 self._ready.add(outcome.task.key, outcome, time.monotonic() - waited_s)
             self._decode_ahead()
-            self._changed.notify_all()
+            self._work.notify()
+            self._tell_of_room()
         if isinstance(outcome, JobError):
             self._answer(request, Answer.failed(outcome))
 
@@ -199,15 +210,15 @@ class PicturePipeline:
 
     def _next_batch(self) -> list[_Work]:
         """What goes to the device next; waits for it. Empty at the end."""
-        with self._changed:
+        with self._work:
             while not self._stopping or self._ready:
                 if self._ready and not self._is_behind():
                     delay_s = self._delay_s()
                     if delay_s <= 0:
                         return self._take_batch()
-                    self._changed.wait(delay_s)
+                    self._work.wait(delay_s)
                 else:
-                    self._changed.wait()
+                    self._work.wait()
         return []
 
     def _is_behind(self) -> bool:
@@ -227,7 +238,7 @@ class PicturePipeline:
     def _take_batch(self) -> list[_Work]:
         works = self._ready.take(self._budget_px(), self._max_batch)
         self._decode_ahead()
-        self._changed.notify_all()
+        self._tell_of_room()
         return works
 
     def _run_batch(self, works: Sequence[_Work]) -> None:
@@ -238,7 +249,7 @@ class PicturePipeline:
         outcomes = self._engine.run([work.task for work in works])
         infer_s = time.perf_counter() - started
         self._metrics.batch.observe(len(works))
-        with self._changed:
+        with self._work:
             self._encoding |= {id(work): work.px for work in works}
         for work, outcome in zip(works, outcomes, strict=True):
             waited_ms = (begun_at - work.request.job.submitted_at) * 1000 - work.timings_ms["decode"]
@@ -259,9 +270,9 @@ class PicturePipeline:
     def _finish(self, work: _Work, outcome: Pixels | JobError) -> None:
         """In a thread of the codec."""
         answer = Answer.failed(outcome) if isinstance(outcome, JobError) else self._try_encoding(work, outcome)
-        with self._changed:
+        with self._work:
             del self._encoding[id(work)]
-            self._changed.notify_all()
+            self._work.notify()
         self._answer(work.request, answer)
 
     @classmethod

@@ -18,7 +18,7 @@ from worker.catalog import Catalog, ZooLoader
 from worker.contract import ErrorCode, JobStatus, PictureFormat, StyleJob
 from worker.engine import Engine
 from worker.metrics import WorkerMetrics
-from worker.pipeline import AHEAD, MOST_WAITING, PicturePipeline, Request
+from worker.pipeline import AHEAD, MOST_WAITING, TAKEN_TOGETHER, PicturePipeline, Request
 from worker.runtimes.torchscript import TorchScriptRuntime
 
 SIDE = 64
@@ -119,6 +119,24 @@ def test_there_is_room_for_so_much_and_no_more(catalog: Catalog) -> None:
         for _ in range(3 * MOST_WAITING + 1):
             assert made.answer().result.status is JobStatus.FINISHED
         assert made.pipeline.wait_for_room(60) > 0
+
+
+def test_there_is_room_for_several_of_many_small_pictures_or_for_none(catalog: Catalog) -> None:
+    small = [Request(job(index), encode(draw_photo(16, 16))) for index in range(MOST_WAITING)]
+    decoders_may_go_on = threading.Event()
+    with bench(catalog) as made:
+        made.engine.gate.release(1000)
+        made.pipeline.submit(small)  # so that it expects more of them
+        for _ in small:
+            made.answer()
+        for _ in range(DECODERS):
+            made.codec.submit(decoders_may_go_on.wait, 60)
+        made.pipeline.submit(small[TAKEN_TOGETHER:])
+        assert made.pipeline.wait_for_room(0) == TAKEN_TOGETHER
+        made.pipeline.submit(small[:1])
+        assert made.pipeline.wait_for_room(0) == 0
+        decoders_may_go_on.set()
+        assert made.pipeline.wait_for_room(60) >= TAKEN_TOGETHER
 
 
 def test_small_pictures_do_not_let_more_large_ones_in_than_are_decoded_at_once(catalog: Catalog) -> None:

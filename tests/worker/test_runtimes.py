@@ -44,17 +44,20 @@ def test_openvino_paints_what_pytorch_paints(small_zoo: Path, precision: str, wi
         assert_near(tested.paint(pixels_BHWC, norm_BP), reference.paint(pixels_BHWC, norm_BP), tolerance)
 
 
+@pytest.mark.parametrize("size", [(60, 40), (160, 120)], ids=["several in a request", "one in a request"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_each_picture_of_a_batch_is_painted_as_it_is_alone(small_zoo: Path, threads: int) -> None:
+def test_each_picture_of_a_batch_is_painted_as_it_is_alone(
+    small_zoo: Path, threads: int, size: tuple[int, int]
+) -> None:
     network = OpenVinoRuntime("float32", threads).load(read_archive(small_zoo / "trunk-w4.pt"))
     norm_P = read_style(small_zoo / "red.safetensors")[1]
-    pixels_BHWC = np.stack([np.roll(np.asarray(draw_photo(60, 40)), 7 * shift, axis=1) for shift in range(7)])
+    pixels_BHWC = np.stack([np.roll(np.asarray(draw_photo(*size)), 7 * shift, axis=1) for shift in range(7)])
     norm_BP = np.stack([norm_P * (1 + shift / 10) for shift in range(7)])
     alone = [network.paint(pixels_BHWC[index, None], norm_BP[index, None])[0] for index in range(7)]
-    for size in range(1, 8):
-        painted_BHWC = network.paint(pixels_BHWC[:size], norm_BP[:size])
-        assert painted_BHWC.shape == (size, 40, 60, 3)
-        assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(painted_BHWC, alone[:size], strict=True))
+    for count in range(1, 8):
+        painted_BHWC = network.paint(pixels_BHWC[:count], norm_BP[:count])
+        assert painted_BHWC.shape == (count, size[1], size[0], 3)
+        assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(painted_BHWC, alone[:count], strict=True))
 
 
 def test_what_is_enlarged_eight_times_is_not_computed_side_by_side() -> None:
