@@ -11,6 +11,7 @@ from service import handlers
 from service.bodies import BodyReader
 from service.broker import Broker
 from service.cache import ResultCache
+from service.common_headers import CommonHeadersMiddleware
 from service.fleet import Fleet
 from service.followers import Followers
 from service.head_requests import HeadMiddleware
@@ -18,7 +19,6 @@ from service.jobs import JobQueue
 from service.memory import Memory
 from service.metrics import Metrics, MetricsMiddleware
 from service.rate_limit import RateLimiter
-from service.request_id import RequestIdMiddleware
 from service.room import Bounds
 from service.routes import catalog, docs, events, health, jobs, pictures, studio
 from service.services import Services
@@ -55,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(CommonHeadersMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     handlers.install(app)
     for module in (pictures, jobs, events, catalog, health, docs, studio):

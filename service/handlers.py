@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.common_headers import REQUEST_ID
 from service.problems import MEDIA_TYPE, BadParameter, InternalError, MethodNotAllowed, NotFound, Problem
-from service.request_id import HEADER as REQUEST_ID
 from service.services import services_of
 
 logger = logging.getLogger(__name__)

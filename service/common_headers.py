@@ -6,11 +6,11 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-HEADER = "X-Request-Id"
+REQUEST_ID = "X-Request-Id"
 SAFE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class RequestIdMiddleware:
+class CommonHeadersMiddleware:
     """Answers with the client's `X-Request-Id`, or with a new one where it sent none that is safe to log.
 
     What says nothing of caches is not for them: a job's state is another one soon, and may be for holders of a key.
@@ -24,14 +24,14 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        offered = Headers(scope=scope).get(HEADER, "")
+        offered = Headers(scope=scope).get(REQUEST_ID, "")
         request_id = offered if SAFE.fullmatch(offered) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers[HEADER] = request_id
+                headers[REQUEST_ID] = request_id
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
