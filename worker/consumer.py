@@ -19,7 +19,6 @@ from redis import Redis
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 from rq import SimpleWorker
 from rq.job import Job as RqJob
-from rq.registry import clean_registries
 from rq.serializers import JSONSerializer
 from rq.worker_registration import clean_worker_registry, register
 
@@ -306,8 +305,7 @@ class BatchWorker(SimpleWorker):
         """
         if not self.connection.set(recovery_lock_key(), self.name, nx=True, ex=RECOVERY_S):
             return
-        for each in self._lanes.queues:
-            clean_registries(each, self._exc_handlers)
+        self._lanes.put_back_abandoned(self._exc_handlers)
         clean_worker_registry(self._lanes.queues[0])
         self._lanes.put_back_stuck(STUCK_S)
 

@@ -1,11 +1,11 @@
 """Takes jobs from the queue's two lanes so that a worker that dies at any moment loses none.
 
 One script pops a job and writes all that RQ writes when a job starts: there is no moment between. Only an id that was
-waited for goes through RQ's intermediate list of its queue, as Redis can wait for a list alone.
+waited for goes through RQ's intermediate list of its queue, as Redis can wait for a list alone. Leases are times of
+Redis's clock: those of the workers' machines may differ.
 """
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -35,10 +35,10 @@ KEPT_TOGETHER = 500
 _TAKE = """
 local QUEUE, INTERMEDIATE, STARTED = {KEYS[1], KEYS[4]}, {KEYS[2], KEYS[5]}, {KEYS[3], KEYS[6]}
 local WORKER, ITS_EXECUTIONS, BEGUN_CHANNEL, ALONE = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local rq, input, worker, prefix, output = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[12]
-local time, epoch, lease, grace = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+local rq, input, output, worker, prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local time, now, lease, grace = ARGV[6], tonumber(redis.call('TIME')[1]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local left, promoted_before, share = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11])
-local busy, cleared = ARGV[13] == '1', ARGV[14] == '1'
+local busy, cleared = ARGV[12] == '1', ARGV[13] == '1'
 local alone, passed = false, {{}, {}}
 local taken, ids = {}, {}
 
@@ -67,12 +67,12 @@ local function start(id, lane)
     end
     local execution = prefix .. string.format('%08x', #taken)
     local both = id .. ':' .. execution
-    redis.call('HSET', rq .. ':execution:' .. both, 'id', execution, 'job_id', id, 'created_at', epoch,
-        'last_heartbeat', epoch, 'worker_name', worker)
+    redis.call('HSET', rq .. ':execution:' .. both, 'id', execution, 'job_id', id, 'created_at', now,
+        'last_heartbeat', now, 'worker_name', worker)
     redis.call('EXPIRE', rq .. ':execution:' .. both, lease)
-    redis.call('ZADD', rq .. ':executions:' .. id, math.floor(epoch) + lease + grace, execution)
+    redis.call('ZADD', rq .. ':executions:' .. id, now + lease + grace, execution)
     redis.call('EXPIRE', rq .. ':executions:' .. id, lease + grace)
-    redis.call('ZADD', STARTED[lane], math.floor(epoch) + lease, both)
+    redis.call('ZADD', STARTED[lane], now + lease, both)
     redis.call('SADD', ITS_EXECUTIONS, both)
     redis.call('HSET', job, 'status', 'started', 'started_at', time, 'last_heartbeat', time, 'worker_name', worker)
     redis.call('PERSIST', job)
@@ -90,7 +90,7 @@ local function take(lane, most)
     end
 end
 
-for at = 15, #ARGV, 2 do
+for at = 14, #ARGV, 2 do
     local lane, id = tonumber(ARGV[at]), ARGV[at + 1]
     if redis.call('LREM', INTERMEDIATE[lane], 1, id) == 1 then
         if left <= 0 then table.insert(passed[lane], id) elseif start(id, lane) then left = left - 1 end
@@ -120,32 +120,33 @@ if #ids > 0 then
 end
 return {alone and 1 or 0, #passed[1] + #passed[2], taken}
 """
-"""First the ids in ARGV[15...], which lie in intermediate lists; then, up to ARGV[9] in all, bulk jobs queued before
+"""First the ids in ARGV[14...], which lie in intermediate lists; then, up to ARGV[9] in all, bulk jobs queued before
 ARGV[10], the interactive lane, and bulk. What RQ has forgotten, or a client cancelled, is passed over for good, and so
 is what has been answered or is in hand: a worker that was taken for dead may answer a job that is queued again.
 
 A job that has fewer than two retries left, since workers died that had it, may be what killed them. It runs alone, or
 it would cost others theirs. One worker at a time sees to such jobs: it stops in front of the first that it meets,
-finishes what it has in hand, and begins with that one (ARGV[14]). The others go around. If it dies over it, `lease`
+finishes what it has in hand, and begins with that one (ARGV[13]). The others go around. If it dies over it, `lease`
 seconds pass before another one tries, so that many such jobs cannot keep all workers dead.
 """
 
 _KEEP = """
 local STARTED = {KEYS[1], KEYS[2]}
-local rq, epoch, lease, grace = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-for at = 5, #ARGV, 3 do
+local rq, lease, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local now = tonumber(redis.call('TIME')[1])
+for at = 4, #ARGV, 3 do
     local lane, id, execution = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
     local both = id .. ':' .. execution
     if redis.call('ZSCORE', STARTED[lane], both) then
-        redis.call('ZADD', STARTED[lane], math.floor(epoch) + lease, both)
-        redis.call('HSET', rq .. ':execution:' .. both, 'last_heartbeat', epoch)
+        redis.call('ZADD', STARTED[lane], now + lease, both)
+        redis.call('HSET', rq .. ':execution:' .. both, 'last_heartbeat', now)
         redis.call('EXPIRE', rq .. ':execution:' .. both, lease)
-        redis.call('ZADD', rq .. ':executions:' .. id, 'XX', math.floor(epoch) + lease + grace, execution)
+        redis.call('ZADD', rq .. ':executions:' .. id, 'XX', now + lease + grace, execution)
         redis.call('EXPIRE', rq .. ':executions:' .. id, lease + grace)
     end
 end
 """
-"""A sign of life of each job of ARGV[5...] that this worker still holds, as RQ writes it: for thousands of small
+"""A sign of life of each job of ARGV[4...] that this worker still holds, as RQ writes it: for thousands of small
 pictures in hand, RQ's own methods take a third of a core."""
 
 _PUT_BACK = """
@@ -237,9 +238,9 @@ class Lanes:
         now, lanes = datetime.now(UTC), list(Lane)
         prefix = uuid4().hex[:24]
         patient = utcformat(now - timedelta(seconds=PATIENCE_S))
-        arguments: list[str | int | float] = [RQ_KEY_PREFIX, input_key(""), self._worker_name, prefix]
-        arguments += [utcformat(now), now.timestamp(), LEASE_S, EXECUTIONS_GRACE_S, most, patient, PROMOTED_SHARE]
-        arguments += [output_key(""), int(busy), int(cleared)]
+        arguments: list[str | int] = [RQ_KEY_PREFIX, input_key(""), output_key(""), self._worker_name, prefix]
+        arguments += [utcformat(now), LEASE_S, EXECUTIONS_GRACE_S, most, patient, PROMOTED_SHARE]
+        arguments += [int(busy), int(cleared)]
         for arrival in arrivals:
             arguments += [lanes.index(arrival.lane) + 1, arrival.job_id]
         alone, passed, rows = cast("tuple[int, int, list[list[Any]]]", self._take(keys=self._keys, args=arguments))
@@ -262,10 +263,18 @@ class Lanes:
         """Gives jobs that this worker has in hand a new lease. Those that it has lost meanwhile stay as they are."""
         lanes, keys = list(Lane), [registry.key for registry in self._started.values()]
         for begin in range(0, len(jobs), KEPT_TOGETHER):
-            arguments: list[str | int | float] = [RQ_KEY_PREFIX, time.time(), LEASE_S, EXECUTIONS_GRACE_S]
+            arguments: list[str | int] = [RQ_KEY_PREFIX, LEASE_S, EXECUTIONS_GRACE_S]
             for job in jobs[begin : begin + KEPT_TOGETHER]:
                 arguments += [lanes.index(job.lane) + 1, job.id, job.execution.id]
             self._keep(keys=keys, args=arguments)
+
+    def put_back_abandoned(self, exception_handlers: list[Callable[..., object]]) -> None:
+        """Lets RQ put back, or give up, the jobs whose leases have ended. It asks the handlers first."""
+        now: Any = self._connection.time()
+        for queue in self._queues.values():
+            queue.started_job_registry.cleanup(now[0], exception_handlers)
+            queue.finished_job_registry.cleanup(now[0])
+            queue.failed_job_registry.cleanup(now[0])
 
     def put_back_stuck(self, patience_s: int) -> None:
         """Puts back what arrived at workers that died before taking it. To be called again and again, by any worker."""

@@ -1,7 +1,8 @@
 """Taking from both lanes, on a real Redis."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import time
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Self
 
 import pytest
 from redis import Redis
@@ -117,6 +118,27 @@ def test_a_job_that_was_lost_is_not_kept(client: Client, lanes: Lanes) -> None:
     lanes.keep(jobs)
     assert client.queue.started_job_registry.count == 0
     assert not client.connection.exists(jobs[0].execution.key)
+    assert client.queue.get_job_ids() == [job_id]
+
+
+def test_clocks_may_differ(client: Client, lanes: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) - timedelta(hours=1)
+
+    registry = client.queue.started_job_registry
+    (job_id,) = submit(client, Lane.INTERACTIVE, 1)
+    monkeypatch.setattr("worker.lanes.datetime", Slow)
+    monkeypatch.setattr("rq.utils.now", lambda: Slow.now(UTC))
+    (job,) = lanes.take(1).jobs
+    lanes.keep([job])
+    monkeypatch.setattr("rq.registry.current_timestamp", lambda: int(time.time()) + 3600)
+    others = Lanes(client.connection, "ahead")
+    others.put_back_abandoned([])
+    assert registry.get_job_and_execution_ids(cleanup=False) == [(job_id, job.execution.id)]
+    client.connection.zadd(registry.key, {job.execution.composite_key: time.time() - 1})
+    others.put_back_abandoned([])
     assert client.queue.get_job_ids() == [job_id]
 
 
