@@ -23,6 +23,9 @@ from benchmarks.zoos import STYLES, write_identity_zoo
 
 SIDE = 16
 """Px of the pictures: the smallest there are, so that the codec costs next to nothing."""
+WANTED_PER_S = 2000
+STOCK_PER_S = 600
+"""What RQ's SimpleWorker does on the machine for which so many jobs a second are wanted of ours."""
 LOOK_S = 0.005
 GIVE_UP_S = 120.0
 
@@ -111,13 +114,13 @@ def main() -> None:
         chosen.workers, chosen.jobs, chosen.seconds, chosen.rounds = (1, 2), 500, 1.0, 1
     report = Report("pool", chosen)
     with stage() as place:
-        report.goals.append(_compare_with_stock(report, place, chosen.jobs, chosen.rounds))
+        report.goals += _compare_with_stock(report, place, chosen.jobs, chosen.rounds)
     with stage() as place:
         _grow(report, place, chosen.workers, chosen.latency_ms, chosen.seconds, chosen.rounds)
     report.finish()
 
 
-def _compare_with_stock(report: Report, place: Stage, jobs: int, rounds: int) -> Goal:
+def _compare_with_stock(report: Report, place: Stage, jobs: int, rounds: int) -> list[Goal]:
     redis, url = place.redis()
     ours = place.worker(url, zoo_dir=write_identity_zoo(place.folder / "identity"))
     wait_for_workers(url, [ours])
@@ -136,7 +139,11 @@ def _compare_with_stock(report: Report, place: Stage, jobs: int, rounds: int) ->
     table = report.table("Bookkeeping of one process", "what", *_COLUMNS)
     for name, drained in found.items():
         _add(table, name, drained)
-    return Goal("jobs/s of one worker, identity network", median(d.per_s for d in next(iter(found.values()))), 2000)
+    ours_per_s, stock_per_s = (median(d.per_s for d in drained) for drained in found.values())
+    return [
+        Goal("jobs/s of one worker, identity network", ours_per_s, WANTED_PER_S),
+        Goal("times RQ's SimpleWorker", ours_per_s / stock_per_s, WANTED_PER_S / STOCK_PER_S),
+    ]
 
 
 def _grow(report: Report, place: Stage, sizes: Sequence[int], latency_ms: float, seconds: float, rounds: int) -> None:
