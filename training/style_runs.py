@@ -21,6 +21,8 @@ from training.distributed import ProcessGroup
 from training.export import export_style, export_trunk, module_digest, trunk_card
 from training.loop import RunSettings, Trainer, describe_schedule
 from training.losses import STYLE_IMAGE_SIZE, load_loss_network
+from training.nearest import nearest_norm
+from training.optimize import Objective
 from training.pictures import read_square, read_style_image, save_image, to_image
 from training.preview import PREVIEW_SIZE, example_photos, style_sheet, style_strip
 from training.sitting import check_names, loss_writer, name_from, override, run_settings, train, training_record
@@ -35,6 +37,9 @@ VECTOR_LEARNING_RATE = 3e-2
 GALLERY_VECTOR_PACE = 20.0
 """How many times as fast as their trunk the gallery's vectors learn: each sees a tenth of the photos."""
 SCRATCH_STAGES = (Stage(3000, 6, 128), Stage(600, 4, 192), Stage(300, 3, 256))
+START_PHOTOS = 4
+"""Photos on which the styles are compared from which a new one may start: ten seconds on two cores."""
+MEAN = "the mean of all styles"
 BALANCE_PHOTOS = 12
 """Photos on which the untrained losses are measured."""
 
@@ -72,7 +77,10 @@ def fit_style(options: argparse.Namespace, group: ProcessGroup) -> int:
     network = load_loss_network(options.loss_weights)
     weights = _balance(options, network)
     source = StyleSource(name, str(options.image), options.title, options.artist, options.year, options.terms)
-    run = _from_scratch(options, source, weights) if options.from_scratch else _on_trunk(options, source, weights)
+    if options.from_scratch:
+        run = _from_scratch(options, source, weights)
+    else:
+        run = _on_trunk(options, source, weights, network)
     return _run(options, run, network, group)
 
 
@@ -90,14 +98,34 @@ def _own_trunk(style: str) -> str:
     return f"{style}-trunk"
 
 
-def _on_trunk(options: argparse.Namespace, source: StyleSource, weights: StyleWeights) -> StyleRun:
+def _on_trunk(
+    options: argparse.Namespace, source: StyleSource, weights: StyleWeights, network: LossNetwork
+) -> StyleRun:
     trunk, card = read_trunk(options.zoo / f"{options.trunk}.pt")
-    known = [style.norm_P for style in read_styles(options.zoo, card.digest) if style.card.name != source.name]
-    start_P = torch.stack(known).mean(dim=0) if known else trunk.neutral_norm()
+    known = {style.card.name: style.norm_P for style in read_styles(options.zoo, card.digest)}
+    known.pop(source.name, None)
+    start_P = _start_of(options, trunk, known, weights, network) if known else trunk.neutral_norm()
     schedule = override(options, Schedule(VECTOR_STAGES, VECTOR_LEARNING_RATE))
     return StyleRun(
         source.name, trunk, options.trunk, start_P, (source,), schedule, weights, train_trunk=False, card=card
     )
+
+
+def _start_of(
+    options: argparse.Namespace,
+    trunk: StyleTrunk,
+    known: dict[str, Tensor],
+    weights: StyleWeights,
+    network: LossNetwork,
+) -> Tensor:
+    """The vector of the style that paints most like the new one, or the mean of all if that is nearer."""
+    style_3HW = read_style_image(options.image, STYLE_IMAGE_SIZE)
+    objective = Objective.of_style(network, style_3HW, weights.style)
+    photos = example_photos(list_photos(options.photos), START_PHOTOS)
+    starts = {**known, MEAN: torch.stack(list(known.values())).mean(dim=0)}
+    name = nearest_norm(trunk, starts, objective, photos, weights.content)
+    log.info("Starting from %s.", name)
+    return starts[name]
 
 
 def _balance(options: argparse.Namespace, network: LossNetwork) -> StyleWeights:
