@@ -142,7 +142,7 @@ def _compare_with_stock(report: Report, place: Stage, jobs: int, rounds: int) ->
     ours_per_s, stock_per_s = (median(d.per_s for d in drained) for drained in found.values())
     return [
         Goal("jobs/s of one worker, identity network", ours_per_s, WANTED_PER_S),
-        Goal("times RQ's SimpleWorker", ours_per_s / stock_per_s, WANTED_PER_S / STOCK_PER_S),
+        Goal("times RQ's SimpleWorker", ours_per_s / stock_per_s, round(WANTED_PER_S / STOCK_PER_S, 2)),
     ]
 
 
