@@ -20,7 +20,7 @@ def nearest_norm(
 
     What the trunk already paints somewhat alike lies nearer than the mean of all, where it paints nothing well.
     """
-    trunk = trunk.eval()
+    trunk.eval()
     costs = dict.fromkeys(norms, 0.0)
     with torch.no_grad():
         for photo_3HW in photos:

@@ -38,7 +38,7 @@ GALLERY_VECTOR_PACE = 20.0
 """How many times as fast as their trunk the gallery's vectors learn: each sees a tenth of the photos."""
 SCRATCH_STAGES = (Stage(3000, 6, 128), Stage(600, 4, 192), Stage(300, 3, 256))
 START_PHOTOS = 4
-"""Photos on which the styles are compared from which a new one may start: ten seconds on two cores."""
+"""Photos on which the styles are compared from which a new one may start: half a minute on two slow cores."""
 MEAN = "the mean of all styles"
 BALANCE_PHOTOS = 12
 """Photos on which the untrained losses are measured."""

@@ -269,7 +269,10 @@ class Lanes:
             self._keep(keys=keys, args=arguments)
 
     def put_back_abandoned(self, exception_handlers: list[Callable[..., object]]) -> None:
-        """Lets RQ put back, or give up, the jobs whose leases have ended. It asks the handlers first."""
+        """Lets RQ put back, or give up, the jobs whose leases have ended. It asks the handlers first.
+
+        RQ's `clean_registries` would do the same by this machine's clock.
+        """
         now: Any = self._connection.time()
         for queue in self._queues.values():
             queue.started_job_registry.cleanup(now[0], exception_handlers)

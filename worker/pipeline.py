@@ -121,7 +121,7 @@ class PicturePipeline:
         self._device.join()
 
     def wait_for_room(self, timeout_s: float) -> int:
-        """How many more jobs can be taken, as soon as there is room for one; 0 if there is none in that time."""
+        """How many more jobs can be taken, as soon as there is room; 0 if there is none in that time."""
         with self._has_room:
             self._has_room.wait_for(lambda: self._room() > 0, timeout_s)
             return self._room()
