@@ -20,13 +20,15 @@ from training.options import DEFAULT_TRUNK, DEFAULT_ZOO
 from training.pictures import save_image
 from training.report import upscale_report
 from training.rivals import Rivals
-from training.sheets import styles_contact_sheet, upscale_contact_sheet
+from training.sheets import previews_sheet, styles_contact_sheet, upscale_contact_sheet, upscale_examples
 from training.style_quality import Gallery, StyleExam, read_galleries
 from training.style_report import styles_report
 from training.upscale_quality import UpscaleExam, read_upscalers
 
 BENCHMARKS = ("Set5", "Set14", "BSD100")
 SHEET_PHOTOS = 4
+SHOWN_FACTOR = 4
+"""Of the few examples that stand in for all enlargements."""
 
 log = logging.getLogger("training")
 
@@ -76,7 +78,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def evaluate_styles(options: argparse.Namespace) -> None:
-    """Writes `styles.md` and `styles.jpg`. Raises a `TrainingError` for what a person can mend."""
+    """Writes `styles.md`, `styles.jpg` and `gallery.jpg`. Raises a `TrainingError` for what a person can mend."""
     galleries = read_galleries(options.zoo, options.trunk, options.styles)
     photos = spread(list_photos(options.benchmarks / "BSD100"), options.photos_count or 10)
     device = torch.device(options.device)
@@ -92,6 +94,9 @@ def evaluate_styles(options: argparse.Namespace) -> None:
     write_text(options.out / "styles.md", styles_report(measures, styles_heading(galleries, len(photos))))
     sheet = styles_contact_sheet(galleries, photos[:SHEET_PHOTOS], options.style_images)
     save_image(sheet, options.out / "styles.jpg")
+    previews = [options.zoo[0] / f"{style.card.name}.jpg" for style in galleries[0].styles]
+    if all(path.exists() for path in previews):
+        save_image(previews_sheet(previews), options.out / "gallery.jpg")
 
 
 def styles_heading(galleries: Sequence[Gallery], photos: int) -> str:
@@ -115,7 +120,7 @@ def rival_counts(sizes: Sequence[int], counts: Sequence[int] | None, photos: int
 
 
 def evaluate_upscalers(options: argparse.Namespace) -> None:
-    """Writes `upscale.md` and `upscale.jpg`. Raises a `TrainingError` for what a person can mend."""
+    """Writes `upscale.md`, `upscale.jpg` and `enlarged.jpg`. Raises a `TrainingError` for what a person can mend."""
     upscalers = read_upscalers(options.zoo)
     if not upscalers:
         raise CheckpointError(f"No upscaler in {', '.join(map(str, options.zoo))}: check --zoo.")
@@ -129,6 +134,8 @@ def evaluate_upscalers(options: argparse.Namespace) -> None:
     write_text(options.out / "upscale.md", upscale_report(exam.run(upscalers), heading))
     photos = spread(list_photos(folders[-1]), SHEET_PHOTOS)
     save_image(upscale_contact_sheet(list(upscalers.values()), photos), options.out / "upscale.jpg")
+    shown = next((it for it in upscalers.values() if it.card.factor == SHOWN_FACTOR), next(iter(upscalers.values())))
+    save_image(upscale_examples(shown, photos), options.out / "enlarged.jpg")
 
 
 def spread(paths: Sequence[Path], count: int) -> list[Path]:

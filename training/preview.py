@@ -34,7 +34,7 @@ def example_photos(photos: Sequence[Path], count: int = 3, size: int = PREVIEW_S
 
 
 def contact_sheet(rows: Sequence[Sequence[Tensor]]) -> Image.Image:
-    """Pictures of one size (3, S, S), in rows."""
+    """Pictures (3, H, W) in rows: those of a row of one height, the rows of one width."""
     return to_image(torch.cat([torch.cat(tuple(row), dim=2) for row in rows], dim=1))
 
 

@@ -9,13 +9,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.pictures import read_square
-from training.preview import contact_sheet
+from training.preview import PREVIEW_SIZE, contact_sheet
 from training.style_quality import Gallery, find_style_image
 from training.upscale_quality import as_picture, bicubic, by_network, make_pair
 from training.zoo import Archive
 
 CELL = 192
 """Side of a picture on a sheet, in px."""
+GAP = 8
+"""Px between pictures that do not belong together."""
+PREVIEWS_IN_A_ROW = 5
 
 
 def styles_contact_sheet(
@@ -39,16 +42,31 @@ def _shrink(pictures_BCHW: Tensor) -> Tensor:
     return functional.interpolate(pictures_BCHW, size=(CELL, CELL), mode="bilinear", antialias=True)
 
 
+def previews_sheet(previews: Sequence[Path]) -> Image.Image:
+    """The pictures by which a zoo shows its styles, in rows."""
+    pictures = [read_square(path, PREVIEW_SIZE) for path in previews]
+    pictures += [torch.ones_like(pictures[0])] * (-len(pictures) % PREVIEWS_IN_A_ROW)
+    return contact_sheet([list(row) for row in zip(*[iter(pictures)] * PREVIEWS_IN_A_ROW, strict=True)])
+
+
 def upscale_contact_sheet(upscalers: Sequence[Archive], photos: Sequence[Path]) -> Image.Image:
     """A row for each upscaler and photo: the middle of the bicubic enlargement, the network's, and the truth."""
-    rows = []
-    for archive in upscalers:
-        factor = archive.card.factor or 1
-        for path in photos:
-            truth, low_res = make_pair(path, factor)
-            ways = (bicubic(factor)(low_res), by_network(archive, torch.device("cpu"))(low_res), as_picture(truth))
-            rows.append([_middle(picture_BCHW[0]) for picture_BCHW in ways])
-    return contact_sheet(rows)
+    return contact_sheet([_three_ways(archive, path) for archive in upscalers for path in photos])
+
+
+def upscale_examples(upscaler: Archive, photos: Sequence[Path]) -> Image.Image:
+    """As `upscale_contact_sheet`, two photos in a row; the last of an odd number is left out."""
+    pairs = zip(photos[::2], photos[1::2], strict=False)
+    across_3HW, down_3HW = torch.ones(3, CELL, GAP), torch.ones(3, GAP, 6 * CELL + GAP)
+    rows = [[*_three_ways(upscaler, left), across_3HW, *_three_ways(upscaler, right)] for left, right in pairs]
+    return contact_sheet([line for row in rows for line in (row, [down_3HW])][:-1])
+
+
+def _three_ways(upscaler: Archive, photo: Path) -> list[Tensor]:
+    factor = upscaler.card.factor or 1
+    truth, low_res = make_pair(photo, factor)
+    ways = (bicubic(factor)(low_res), by_network(upscaler, torch.device("cpu"))(low_res), as_picture(truth))
+    return [_middle(picture_BCHW[0]) for picture_BCHW in ways]
 
 
 def _middle(picture_3HW: Tensor) -> Tensor:

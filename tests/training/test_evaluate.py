@@ -62,6 +62,8 @@ def test_upscalers_are_measured_beside_bicubic_and_the_published(
     assert [part[0] in "+-" for part in colour.split(" / ")] == [True] * 3
     with Image.open(tmp_path / "quality" / "upscale.jpg") as sheet:
         assert sheet.width == 3 * 192
+    with Image.open(tmp_path / "quality" / "enlarged.jpg") as examples:
+        assert examples.size == (6 * 192 + 8, 192)
 
 
 Measure = Callable[..., str]
@@ -95,6 +97,8 @@ def test_styles_are_measured_beside_direct_optimisation(measure_styles: Measure,
     assert "times as fast" in text
     assert "from noise on 1 photo(s), 1 pairs" in text
     assert (tmp_path / "quality" / "styles.jpg").exists()
+    with Image.open(tmp_path / "quality" / "gallery.jpg") as gallery:
+        assert gallery.size == (5 * 256, 256)
 
 
 def test_direct_optimisation_is_kept_for_the_next_trunk(measure_styles: Measure, tmp_path: Path) -> None:
