@@ -143,6 +143,10 @@ class UpscaleTask(nn.Module):
         judged = weights.adversarial and weights.compares_features
         self.discriminator = FeatureDiscriminator() if judged else None
 
+    def convolutions(self) -> list[str]:
+        """Names of the weights of the upscaler's convolutions."""
+        return [name for name, value in self.named_parameters() if name.startswith("network.") and value.ndim == 4]
+
     def forward(self, high_res_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
         """Losses of a step, each a scalar."""
         with torch.autocast(high_res_BCHW.device.type, enabled=False):
@@ -160,7 +164,9 @@ class UpscaleTask(nn.Module):
             targets = self.loss_network(_seen_part(high_res_BCHW, number_B), self.layers)
         feature = self.weights.feature * normalized_feature_loss(features, targets, self.layers).mean()
         texture = self.weights.texture * texture_loss(features, targets, self.layers).mean()
-        color = self.weights.color * color_loss(enlarged_BCHW, high_res_BCHW, self.degradation.factor).mean()
+        # As it will be shown: where grain is cut off at black, what is left of it is brighter than the whole.
+        shown_BCHW = enlarged_BCHW.clamp(0, 1)
+        color = self.weights.color * color_loss(shown_BCHW, high_res_BCHW, self.degradation.factor).mean()
         losses = {"pixel": pixel, "feature": feature, "texture": texture, "color": color}
         if self.discriminator is not None:
             losses["judge"], verdict = self.discriminator.losses(features, targets)

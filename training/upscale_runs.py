@@ -46,6 +46,7 @@ def fit_upscale(options: argparse.Namespace, group: ProcessGroup) -> int:
 
     trainer = Trainer(task, schedule, UPSCALE_POLICY, settings, _config(options, task, schedule, before), preview)
     trainer.write_losses = loss_writer(options, settings)
+    trainer.orthogonal = task.convolutions()
     if not train(trainer, options):
         return 130
     if group.leads:

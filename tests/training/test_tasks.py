@@ -104,6 +104,21 @@ def test_without_weights_of_features_the_upscaler_learns_from_pixels_alone(loss_
     assert losses["total"] == losses["pixel"]
 
 
+def test_an_upscalers_convolutions_are_named_without_those_of_its_judge(loss_weights: Path) -> None:
+    task = UpscaleTask(CompactUpscaler(4, 4, 1), Degradation(4), load_loss_network(loss_weights), UpscaleWeights())
+    assert task.discriminator is not None
+    assert task.convolutions() == ["network.body.0.weight", "network.out.weight"]
+
+
+def test_colours_are_compared_as_they_are_shown(loss_weights: Path) -> None:
+    upscaler = CompactUpscaler(4, 4, 1)
+    torch.nn.init.constant_(upscaler.out.bias, 0.5)  # type: ignore[arg-type]
+    task = UpscaleTask(upscaler, Degradation(4), load_loss_network(loss_weights), UpscaleWeights())
+
+    assert task(torch.ones(2, 3, 64, 64), torch.arange(2))["color"] < 1e-4
+    assert task(torch.zeros(2, 3, 64, 64), torch.arange(2))["color"] > 1
+
+
 def test_the_balance_is_the_same_for_every_style_image(loss_weights: Path) -> None:
     network = load_loss_network(loss_weights)
     photos_BCHW = torch.stack([to_tensor(draw_photo(index, 64, 64)) for index in range(3)]).float() / 255
