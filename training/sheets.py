@@ -44,9 +44,7 @@ def _shrink(pictures_BCHW: Tensor) -> Tensor:
 
 def previews_sheet(previews: Sequence[Path]) -> Image.Image:
     """The pictures by which a zoo shows its styles, in rows."""
-    pictures = [read_square(path, PREVIEW_SIZE) for path in previews]
-    pictures += [torch.ones_like(pictures[0])] * (-len(pictures) % PREVIEWS_IN_A_ROW)
-    return contact_sheet([list(row) for row in zip(*[iter(pictures)] * PREVIEWS_IN_A_ROW, strict=True)])
+    return contact_sheet(_in_rows([read_square(path, PREVIEW_SIZE) for path in previews], PREVIEWS_IN_A_ROW))
 
 
 def upscale_contact_sheet(upscalers: Sequence[Archive], photos: Sequence[Path]) -> Image.Image:
@@ -55,11 +53,17 @@ def upscale_contact_sheet(upscalers: Sequence[Archive], photos: Sequence[Path]) 
 
 
 def upscale_examples(upscaler: Archive, photos: Sequence[Path]) -> Image.Image:
-    """As `upscale_contact_sheet`, two photos in a row; the last of an odd number is left out."""
-    pairs = zip(photos[::2], photos[1::2], strict=False)
-    across_3HW, down_3HW = torch.ones(3, CELL, GAP), torch.ones(3, GAP, 6 * CELL + GAP)
-    rows = [[*_three_ways(upscaler, left), across_3HW, *_three_ways(upscaler, right)] for left, right in pairs]
-    return contact_sheet([line for row in rows for line in (row, [down_3HW])][:-1])
+    """As `upscale_contact_sheet`, two photos in a row and apart from each other."""
+    examples = [torch.cat(_three_ways(upscaler, path), dim=2) for path in photos]
+    spaced = [functional.pad(example_3HW, (0, GAP, 0, GAP), value=1.0) for example_3HW in examples]
+    sheet = contact_sheet(_in_rows(spaced, 2))
+    return sheet.crop((0, 0, sheet.width - GAP, sheet.height - GAP))
+
+
+def _in_rows(pictures: Sequence[Tensor], columns: int) -> list[Sequence[Tensor]]:
+    """Pictures of one size, with white ones where the last row would be short."""
+    filled = [*pictures, *[torch.ones_like(pictures[0])] * (-len(pictures) % columns)]
+    return [filled[start : start + columns] for start in range(0, len(filled), columns)]
 
 
 def _three_ways(upscaler: Archive, photo: Path) -> list[Tensor]:

@@ -65,7 +65,7 @@ class StyleTask(nn.Module):
 
     def convolutions(self) -> list[str]:
         """Names of the weights of the trunk's convolutions."""
-        return [name for name, value in self.named_parameters() if name.startswith("trunk.") and value.ndim == 4]
+        return _convolutions(self, "trunk.")
 
     def start_from(self, norm_P: Tensor) -> None:
         """Sets every style's vector, to one (P,) or each to its own (S, P)."""
@@ -145,7 +145,7 @@ class UpscaleTask(nn.Module):
 
     def convolutions(self) -> list[str]:
         """Names of the weights of the upscaler's convolutions."""
-        return [name for name, value in self.named_parameters() if name.startswith("network.") and value.ndim == 4]
+        return _convolutions(self, "network.")
 
     def forward(self, high_res_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
         """Losses of a step, each a scalar."""
@@ -178,6 +178,10 @@ class UpscaleTask(nn.Module):
         if self.discriminator is None:
             return torch.zeros(())
         return 0 * torch.stack([value.sum() for value in self.discriminator.parameters()]).sum()
+
+
+def _convolutions(task: nn.Module, part: str) -> list[str]:
+    return [name for name, value in task.named_parameters() if name.startswith(part) and value.ndim == 4]
 
 
 def _seen_part(picture_BCHW: Tensor, number_B: Tensor) -> Tensor:
