@@ -41,7 +41,7 @@ fit() {
 
 # The paper's length: 40,000 steps of at least 4 pictures, up to 256 px; 200,000 steps for the upscalers.
 gallery() { fit "$1" gallery --styles "$styles" --width "$2" --stages 10000x16@128 15000x8@192 15000x8@256; }
-upscaler() { fit "x$1" upscale --factor "$1" --stages 120000x16@96 80000x16@128 "${@:2}"; }
+upscaler() { fit "x$1" upscale --factor "$1" --stages 120000x4@192 80000x4@256 "${@:2}"; }
 # Its first stage is an x4: this machine's own, or the shipped one. It is kept: an x4 that comes later is not this run's.
 start_of_x8() {
     local x4=$state/zoo/x4.pt start=$state/x8-start.pt

@@ -13,6 +13,8 @@ from models.layers import conv, convolve_enlarged, convolve_in_blocks
 FACTORS = (2, 4, 8)
 
 _PRELU_SLOPE = 0.1
+_COLOR_CELL = 5
+"""Px of the input, odd: side of the places whose mean colours an enlargement keeps."""
 
 
 class BatchNormResidualBlock(nn.Module):
@@ -59,7 +61,7 @@ class CompactUpscaler(nn.Module):
     """Works at low resolution and ends in a pixel shuffle that is added to the bilinear enlargement.
 
     The shape of SRVGGNetCompact (Wang et al. 2021): 3x3 convolutions with PReLU, no normalisation. The sum with the
-    bilinear enlargement starts training from a sensible picture and keeps the mean colour.
+    bilinear enlargement starts training from a sensible picture. Whatever it learns, mean colours stay (`keep_colors`).
     """
 
     def __init__(self, factor: int, width: int = 64, layers: int = 10) -> None:
@@ -82,11 +84,25 @@ class CompactUpscaler(nn.Module):
     def forward(self, low_res_BCHW: Tensor) -> Tensor:
         """Enlarges sRGB in [0, 1], at least 16 px a side, `factor` times; clamped to [0, 1] unless training."""
         detail_BCHW = functional.pixel_shuffle(self.out(self.body(low_res_BCHW)), self.factor)
-        base_BCHW = functional.interpolate(
-            low_res_BCHW, scale_factor=float(self.factor), mode="bilinear", align_corners=False
-        )
-        high_res_BCHW = base_BCHW + detail_BCHW
+        high_res_BCHW = _enlarge_bilinearly(low_res_BCHW, self.factor) + detail_BCHW
+        high_res_BCHW = keep_colors(high_res_BCHW, low_res_BCHW, self.factor)
         return high_res_BCHW if self.training else high_res_BCHW.clamp(0.0, 1.0)
+
+
+def keep_colors(high_res_BCHW: Tensor, low_res_BCHW: Tensor, factor: int) -> Tensor:
+    """Shifts an enlargement's colours so that its places have the mean colours that they have in the input.
+
+    One step of back-projection (Irani and Peleg 1991), of what is shown: detail beyond black and white is cut off. The
+    differences are smoothed, for those of single pixels belong to the detail.
+    """
+    difference_BCHW = low_res_BCHW - functional.avg_pool2d(high_res_BCHW.clamp(0.0, 1.0), factor)
+    padded_BCHW = functional.pad(difference_BCHW, (_COLOR_CELL // 2,) * 4, mode="replicate")
+    smooth_BCHW = functional.avg_pool2d(padded_BCHW, _COLOR_CELL, stride=1)
+    return high_res_BCHW + _enlarge_bilinearly(smooth_BCHW, factor)
+
+
+def _enlarge_bilinearly(x_BCHW: Tensor, factor: int) -> Tensor:
+    return functional.interpolate(x_BCHW, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
 class ProgressiveUpscaler(nn.Module):

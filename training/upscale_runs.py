@@ -25,7 +25,12 @@ from training.sitting import check_names, loss_writer, override, run_settings, t
 from training.tasks import Degradation, UpscaleTask
 from training.zoo import read_archive
 
-UPSCALE_STAGES = (Stage(5000, 12, 96), Stage(1500, 8, 128))
+UPSCALE_STAGES = {
+    2: (Stage(5000, 12, 96), Stage(1500, 8, 128)),
+    4: (Stage(5000, 3, 192), Stage(1500, 2, 256)),
+    8: (Stage(5000, 3, 192), Stage(1500, 2, 256)),
+}
+"""By factor. Networks see a dozen px of the input around each: of smaller crops most places see the mirrored border."""
 UPSCALE_POLICY = CropPolicy(max_scale=2.0, rotate=True)
 
 log = logging.getLogger(__name__)
@@ -36,7 +41,7 @@ def fit_upscale(options: argparse.Namespace, group: ProcessGroup) -> int:
     name = options.name or f"x{options.factor}"
     check_names([name])
     settings = run_settings(options, name, group)
-    schedule = override(options, Schedule(UPSCALE_STAGES))
+    schedule = override(options, Schedule(UPSCALE_STAGES[options.factor]))
     _check_sizes(schedule, options.factor)
     task, before = _build_task(options, schedule)
     examples = example_photos(settings.photos)

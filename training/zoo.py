@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.card import CARD_FILE, CardError, ModelCard, Task
+from models.sr_net import build_upscaler
 from models.style_net import StyleTrunk
 from training.errors import CheckpointError
 from training.export import STYLE_VECTOR, to_bytes
@@ -29,8 +30,8 @@ class Archive:
     card: ModelCard
 
 
-def read_archive(path: Path, task: Task) -> Archive:
-    """A trunk or upscaler. Raises `CheckpointError` if it is unreadable, damaged, or for another task."""
+def read_archive(path: Path, task: Task | None = None) -> Archive:
+    """A trunk or upscaler. Raises `CheckpointError` if it is unreadable, damaged, or for another task than that."""
     extra = {CARD_FILE: ""}
     try:
         with warnings.catch_warnings():
@@ -38,7 +39,7 @@ def read_archive(path: Path, task: Task) -> Archive:
             warnings.simplefilter("ignore", DeprecationWarning)
             module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
         card = ModelCard.from_json(extra[CARD_FILE])
-        if card.task is not task:
+        if task not in (None, card.task):
             raise CheckpointError(f"{path} holds no {task} but a {card.task}.")
         card.verify({name: to_bytes(value) for name, value in module.state_dict().items()})
         return Archive(module.float(), card)
@@ -66,6 +67,17 @@ def read_trunk_of_any_version(path: Path) -> tuple[StyleTrunk, ModelCard]:
         return trunk, archive.card
     except (RuntimeError, ValueError, IndexError) as error:
         raise CheckpointError(f"The trunk {path} has another shape than its card says: {error}") from error
+
+
+def read_upscaler(path: Path) -> tuple[nn.Module, ModelCard]:
+    """An upscaler from the zoo as a network that can be trained on. Raises `CheckpointError`."""
+    archive = read_archive(path, Task.UPSCALE)
+    try:
+        network = build_upscaler(archive.card.architecture, archive.card.factor or 0)
+        network.load_state_dict(archive.module.state_dict())
+        return network, archive.card
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"The upscaler {path} has another shape than its card says: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,27 @@ def test_the_last_of_two_stages_enlarges_what_the_first_has_made() -> None:
         torch.testing.assert_close(network(low_res_BCHW), expected_BCHW)
 
 
+@pytest.mark.parametrize(("architecture", "factor"), [("compact", 2), ("compact", 8), ("progressive", 4)])
+def test_an_upscaler_that_paints_everything_darker_and_redder_is_put_right(architecture: str, factor: int) -> None:
+    torch.manual_seed(0)
+    network = SMALL[architecture](factor).eval()
+    shift_311 = torch.tensor([0.1, -0.2, -0.3])[:, None, None]
+    for module in network.modules():
+        if isinstance(module, CompactUpscaler):
+            with torch.no_grad():
+                module.out.bias += shift_311.expand(3, module.factor, module.factor).flatten()
+    low_res_BCHW = 0.35 + 0.3 * torch.rand(2, 3, 40, 24)
+
+    with torch.no_grad():
+        high_res_BCHW = network(low_res_BCHW)
+
+    cell = 5
+    wanted_BCHW = nn.functional.avg_pool2d(low_res_BCHW, cell, stride=1)
+    means_BCHW = nn.functional.avg_pool2d(high_res_BCHW, cell * factor, stride=factor)
+    assert (means_BCHW - wanted_BCHW).abs().max() < 0.05
+    assert (high_res_BCHW.mean(dim=(2, 3)) - low_res_BCHW.mean(dim=(2, 3))).abs().max() < 1 / 255
+
+
 def test_pixels_are_clamped_only_outside_training() -> None:
     network = CompactUpscaler(2, width=4, layers=1)
     nn.init.constant_(network.out.bias, 2.0)  # type: ignore[arg-type]

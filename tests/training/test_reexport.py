@@ -5,13 +5,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from models.card import ModelCard, Task
+from models.sr_net import CompactUpscaler
 from models.style_net import StyleTrunk
 from training.errors import CheckpointError
-from training.export import export_archive, export_style, trunk_card
+from training.export import export_archive, export_style, module_digest, trunk_card
 from training.reexport import main
 from training.zoo import read_archive, read_style, read_trunk
+
+
+class Brighter(CompactUpscaler):
+    """Has a network's weights, and brightens what it enlarges."""
+
+    def __init__(self, network: CompactUpscaler) -> None:
+        super().__init__(network.factor, network.width)
+        self.load_state_dict(network.state_dict())
+
+    def forward(self, low_res_BCHW: Tensor) -> Tensor:
+        return super().forward(low_res_BCHW) + 0.5
 
 
 @pytest.fixture
@@ -70,6 +83,23 @@ def test_styles_that_an_interruption_left_behind_are_brought_up_to_date(old_zoo:
     main([str(old_zoo / "trunk.pt")])
 
     assert (old_zoo / "dots.safetensors").read_bytes() == new_style
+
+
+def test_an_upscaler_is_exported_as_this_version_computes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = CompactUpscaler(2)
+    nn.init.normal_(network.out.weight, std=0.02)
+    path, low_res_BCHW = tmp_path / "x2.pt", torch.rand(1, 3, 16, 24)
+    card = ModelCard("x2", Task.UPSCALE, "compact", network.width, module_digest(network), factor=2)
+    # Stands in for what an earlier version computed from the same weights.
+    export_archive(Brighter(network), card, {"forward": (low_res_BCHW,)}, path)
+
+    assert main([str(path)]) == 0
+
+    archive = read_archive(path, Task.UPSCALE)
+    assert archive.card == card
+    with torch.no_grad():
+        torch.testing.assert_close(archive.module(low_res_BCHW), network.eval()(low_res_BCHW))
 
 
 def test_a_file_that_is_no_trunk_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,14 +52,14 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 @pytest.mark.parametrize(
     ("network", "factor", "reach"),
     [
-        # Each 3x3 convolution sees a pixel farther.
-        (CompactUpscaler(2, width=4, layers=2), 2, 3),
-        (CompactUpscaler(4, width=4, layers=5), 4, 6),
-        (CompactUpscaler(8, width=4, layers=2), 8, 3),
+        # Each 3x3 convolution sees a pixel farther; then two for the colours' mean, and one for its enlargement.
+        (CompactUpscaler(2, width=4, layers=2), 2, 6),
+        (CompactUpscaler(4, width=4, layers=5), 4, 9),
+        (CompactUpscaler(8, width=4, layers=2), 8, 6),
         # 9x9, two 3x3, then 3x3 and 9x9 at twice the resolution: 4 + 2, and of 1 + 4 half as many.
         (gray(PaperUpscaler(2, width=4, residual_blocks=1)), 2, 9),
-        # Three, and three at four times the resolution.
-        (ProgressiveUpscaler(8, width=4, layers=2, last_width=4, last_layers=2), 8, 4),
+        # Six at four times the resolution end in the middle of the second pixel, from where the first sees but five.
+        (ProgressiveUpscaler(8, width=4, layers=2, last_width=4, last_layers=2), 8, 7),
     ],
     ids=["compact x2", "compact x4", "compact x8", "paper x2", "progressive x8"],
 )
