@@ -48,13 +48,18 @@ def previews_sheet(previews: Sequence[Path]) -> Image.Image:
 
 
 def upscale_contact_sheet(upscalers: Sequence[Archive], photos: Sequence[Path]) -> Image.Image:
-    """A row for each upscaler and photo: the middle of the bicubic enlargement, the network's, and the truth."""
-    return contact_sheet([_three_ways(archive, path) for archive in upscalers for path in photos])
+    """A row for each factor and photo: the middle of the bicubic enlargement, the networks' in order, and the truth."""
+    by_factor: dict[int, list[Archive]] = {}
+    for upscaler in upscalers:
+        by_factor.setdefault(upscaler.card.factor or 1, []).append(upscaler)
+    rows = [_all_ways(rivals, path) for _, rivals in sorted(by_factor.items()) for path in photos]
+    columns = max(len(row) for row in rows)
+    return contact_sheet([picture for row in rows for picture in _in_rows(row, columns)])
 
 
 def upscale_examples(upscaler: Archive, photos: Sequence[Path]) -> Image.Image:
-    """As `upscale_contact_sheet`, two photos in a row and apart from each other."""
-    examples = [torch.cat(_three_ways(upscaler, path), dim=2) for path in photos]
+    """As `upscale_contact_sheet` of one upscaler, two photos in a row and apart from each other."""
+    examples = [torch.cat(_all_ways([upscaler], path), dim=2) for path in photos]
     spaced = [functional.pad(example_3HW, (0, GAP, 0, GAP), value=1.0) for example_3HW in examples]
     sheet = contact_sheet(_in_rows(spaced, 2))
     return sheet.crop((0, 0, sheet.width - GAP, sheet.height - GAP))
@@ -66,10 +71,12 @@ def _in_rows(pictures: Sequence[Tensor], columns: int) -> list[Sequence[Tensor]]
     return [filled[start : start + columns] for start in range(0, len(filled), columns)]
 
 
-def _three_ways(upscaler: Archive, photo: Path) -> list[Tensor]:
-    factor = upscaler.card.factor or 1
+def _all_ways(upscalers: Sequence[Archive], photo: Path) -> list[Tensor]:
+    """What bicubic and upscalers of one factor make of a photo that was reduced, and the photo."""
+    factor = upscalers[0].card.factor or 1
     truth, low_res = make_pair(photo, factor)
-    ways = (bicubic(factor)(low_res), by_network(upscaler, torch.device("cpu"))(low_res), as_picture(truth))
+    networks = [by_network(upscaler, torch.device("cpu")) for upscaler in upscalers]
+    ways = [*(enlarge(low_res) for enlarge in (bicubic(factor), *networks)), as_picture(truth)]
     return [_middle(picture_BCHW[0]) for picture_BCHW in ways]
 
 

@@ -66,6 +66,24 @@ def test_upscalers_are_measured_beside_bicubic_and_the_published(
         assert examples.size == (6 * 192 + 8, 192)
 
 
+def test_upscalers_of_several_folders_stand_side_by_side(
+    fit: Fit, tmp_path: Path, benchmarks: Path, lpips_weights: Path
+) -> None:
+    upscale = ("upscale", "--stages", "2x2@32", "--feature-weight", 0, "--texture-weight", 0, "--factor")
+    assert [fit(*upscale, 2), fit(*upscale, 4), fit(*upscale, 4, "--zoo", tmp_path / "per-pixel")] == [0] * 3
+    options = ["--benchmarks", benchmarks, "--lpips-weights", lpips_weights, "--out", tmp_path / "quality", "--zoo"]
+
+    assert main(["upscale", *map(str, options), str(tmp_path / "zoo"), str(tmp_path / "per-pixel")]) == 0
+
+    text = (tmp_path / "quality" / "upscale.md").read_text()
+    names = ("| x2 (compact, zoo) |", "| x4 (compact, zoo) |", "| x4 (compact, per-pixel) |")
+    assert all(name in text for name in names)
+    # Bicubic, the upscalers of a factor and the truth; two photos a factor.
+    with Image.open(tmp_path / "quality" / "upscale.jpg") as sheet:
+        assert sheet.size == (4 * 192, 4 * 192)
+        assert sheet.convert("L").getpixel((4 * 192 - 20, 96)) == 255
+
+
 Measure = Callable[..., str]
 
 
