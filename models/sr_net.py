@@ -61,7 +61,7 @@ class CompactUpscaler(nn.Module):
     """Works at low resolution and ends in a pixel shuffle that is added to the bilinear enlargement.
 
     The shape of SRVGGNetCompact (Wang et al. 2021): 3x3 convolutions with PReLU, no normalisation. The sum with the
-    bilinear enlargement starts training from a sensible picture. What it learns to add has no mean colour of its own.
+    bilinear enlargement starts training from a sensible picture. Mean colours stay, whatever is added.
     """
 
     def __init__(self, factor: int, width: int = 64, layers: int = 10) -> None:
@@ -83,26 +83,12 @@ class CompactUpscaler(nn.Module):
 
     def forward(self, low_res_BCHW: Tensor) -> Tensor:
         """Enlarges sRGB in [0, 1], at least 16 px a side, `factor` times; clamped to [0, 1] unless training."""
-        features_BCHW = self.body(low_res_BCHW)
-        detail_BCHW = functional.pixel_shuffle(self.out(features_BCHW), self.factor)
-        # Subtracted flat: OpenVINO would else go on with colours innermost, which takes longer than the subtraction.
-        base_BCN = low_res_BCHW.flatten(2) - self._mean_detail(features_BCHW).flatten(2)
-        base_BCHW = functional.interpolate(
-            base_BCN.view_as(low_res_BCHW), scale_factor=float(self.factor), mode="bilinear", align_corners=False
-        )
-        high_res_BCHW = base_BCHW + detail_BCHW
-        return high_res_BCHW if self.training else high_res_BCHW.clamp(0.0, 1.0)
+        return _keep_colors(self.enlarge(low_res_BCHW), low_res_BCHW, self.factor, self.training)
 
-    def _mean_detail(self, features_BCHW: Tensor) -> Tensor:
-        """The colours (B, 3, H, W) that the detail would add to the places around each pixel of the input.
-
-        The last layer with the mean of its weights makes the mean of the pixels that it makes.
-        """
-        of_all = (self.out.weight, cast(Tensor, self.out.bias))
-        weight_3CKK, bias_3 = (torch.unflatten(value, 0, (3, -1)).mean(dim=1) for value in of_all)
-        means_BCHW = functional.conv2d(functional.pad(features_BCHW, (1,) * 4, mode="reflect"), weight_3CKK, bias_3)
-        padded_BCHW = functional.pad(means_BCHW, (_COLOR_CELL // 2,) * 4, mode="replicate")
-        return functional.avg_pool2d(padded_BCHW, _COLOR_CELL, stride=1)
+    def enlarge(self, low_res_BCHW: Tensor) -> Tensor:
+        """What the layers make of it: mean colours may be off, and values beyond [0, 1]."""
+        detail_BCHW = functional.pixel_shuffle(self.out(self.body(low_res_BCHW)), self.factor)
+        return _resize(low_res_BCHW, self.factor) + detail_BCHW
 
 
 class ProgressiveUpscaler(nn.Module):
@@ -126,8 +112,31 @@ class ProgressiveUpscaler(nn.Module):
 
     def forward(self, low_res_BCHW: Tensor) -> Tensor:
         """Enlarges sRGB in [0, 1], at least 16 px a side, `factor` times; clamped to [0, 1] unless training."""
-        high_res_BCHW: Tensor = self.last(self.first(low_res_BCHW))
-        return high_res_BCHW
+        half_BCHW = self.first.enlarge(low_res_BCHW)
+        high_res_BCHW = self.last.enlarge(half_BCHW if self.training else half_BCHW.clamp(0.0, 1.0))
+        return _keep_colors(high_res_BCHW, low_res_BCHW, self.factor, self.training)
+
+
+def _keep_colors(high_res_BCHW: Tensor, low_res_BCHW: Tensor, factor: int, training: bool) -> Tensor:
+    """Shifts an enlargement so that its places have the mean colours that they have in the input.
+
+    One step of back-projection (Irani and Peleg 1991), of what is shown: detail beyond black and white is cut off.
+    Clamped to [0, 1] unless training.
+    """
+    reduced_BCHW = shown_BCHW = high_res_BCHW.clamp(0.0, 1.0)
+    # To the mean of `factor` by `factor` px. OpenVINO would lay the enlargement out anew for `avg_pool2d`.
+    for _ in range(int(math.log2(factor))):
+        reduced_BCHW = _resize(reduced_BCHW, 0.5)
+    margin = _COLOR_CELL // 2
+    padded_BCHW = functional.pad(low_res_BCHW - reduced_BCHW, (margin,) * 4, mode="replicate")
+    smooth_BCN = functional.avg_pool2d(padded_BCHW, _COLOR_CELL, stride=1).flatten(2)
+    # Flat for a moment: else OpenVINO would go on with colours innermost, which takes three times as long.
+    shift_BCHW = _resize(smooth_BCN.view_as(low_res_BCHW), factor)
+    return high_res_BCHW + shift_BCHW if training else (shown_BCHW + shift_BCHW).clamp(0.0, 1.0)
+
+
+def _resize(x_BCHW: Tensor, scale: float) -> Tensor:
+    return functional.interpolate(x_BCHW, scale_factor=float(scale), mode="bilinear", align_corners=False)
 
 
 UPSCALERS: dict[str, Callable[[int], nn.Module]] = {
