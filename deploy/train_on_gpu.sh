@@ -7,7 +7,7 @@
 #
 # STATE keeps the checkpoints (STATE/runs) and the results (STATE/zoo): bring it back and hand it in again when the
 # machine changes. WHAT: w16 w32 x2 x4 x8, all by default. LIMIT: seconds of one stretch, 520 by default.
-# With several GPUs, PROCESSES=N trains on N of them.
+# With several GPUs, PROCESSES=N trains on N of them: 2 or 4, for a batch of the upscalers is 4.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
