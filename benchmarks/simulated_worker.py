@@ -50,6 +50,7 @@ class SimulatedRuntime:
     """A device that only waits."""
 
     name = "simulated"
+    gpu: str | None = None
 
     def __init__(self, latency_s: float) -> None:
         self._latency_s = latency_s

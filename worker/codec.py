@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 from worker.arrays import Pixels
 from worker.contract import MIN_SIDE, ErrorCode, PictureFormat
 from worker.errors import JobError
+from worker.gpu_jpeg import QuickJpeg
 
 pillow_heif.register_heif_opener()
 # The service has checked the pixel count against its own limit before it took the file.
@@ -50,15 +51,18 @@ class Picture:
         return int(self.pixels_HWC.shape[1])
 
 
-def decode(content: bytes, size: int | None = None) -> Picture:
+def decode(content: bytes, size: int | None = None, quick_jpeg: QuickJpeg | None = None) -> Picture:
     """The file's first picture upright, in sRGB, its longer side at most `size` px.
 
-    Raises `JobError` (broken_picture) for files that are damaged, truncated or of no format we read.
+    `quick_jpeg` reads the JPEGs that it can. Raises `JobError` (broken_picture) for files that are damaged, truncated
+    or of no format we read.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=READ_FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=READ_FORMATS) as file:
+            full_size = file.size
             if size is not None:
-                image.draft(None, (2 * size, 2 * size))
+                file.draft(None, (2 * size, 2 * size))
+            image = quick_jpeg.read(file, content) if quick_jpeg and file.size == full_size else file
             _check_depth(image)
             _scale_transparent_level(image)
             ImageOps.exif_transpose(image, in_place=True)

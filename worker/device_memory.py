@@ -37,16 +37,16 @@ def _malloc_trim() -> Callable[[int], int] | None:
     return getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
-def memory_of(device: str) -> DeviceMemory:
-    """The memory of the device of that name, in PyTorch's words."""
-    if device.startswith("cuda"):
-        return DeviceMemory(lambda: _gpu_used(device), lambda: torch.cuda.mem_get_info(device)[1])
+def memory_of(gpu: str | None) -> DeviceMemory:
+    """The memory of the GPU that PyTorch calls so, or of this machine for the CPU."""
+    if gpu is not None:
+        return DeviceMemory(lambda: _gpu_used(gpu), lambda: torch.cuda.mem_get_info(gpu)[1])
     limit = _ram_limit()
     return DeviceMemory(_resident, lambda: limit)
 
 
-def _gpu_used(device: str) -> int:
-    free, total = torch.cuda.mem_get_info(device)
+def _gpu_used(gpu: str) -> int:
+    free, total = torch.cuda.mem_get_info(gpu)
     return total - free
 
 

@@ -21,6 +21,7 @@ from worker.compose import compose, with_alpha_of
 from worker.contract import ErrorCode, Job, JobResult, JobStatus, StyleJob, UpscaleJob
 from worker.engine import Engine, EngineTask, EnlargeTask, PaintTask
 from worker.errors import JobError
+from worker.gpu_jpeg import QuickJpeg
 from worker.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -78,10 +79,12 @@ class PicturePipeline:
         max_batch: int,
         max_delay_s: float = 0.0,
         max_decoding: int = CODEC_THREADS,
+        quick_jpeg: QuickJpeg | None = None,
     ) -> None:
         """`max_batch`: most pictures of a batch; `max_delay_s`: how long a free device waits for one to fill.
 
-        `max_decoding`: most pictures that are decoded at a time; as many as `codec` has threads.
+        `max_decoding`: most pictures that are decoded at a time; as many as `codec` has threads. `quick_jpeg` decodes
+        large photos that are to be painted.
         """
         self._catalog = catalog
         self._engine = engine
@@ -90,6 +93,7 @@ class PicturePipeline:
         self._max_batch = max_batch
         self._max_delay_s = max_delay_s
         self._max_decoding = max_decoding
+        self._quick_jpeg = quick_jpeg
         lock = threading.Lock()
         self._work = threading.Condition(lock)
         """Where the device's thread waits. It and the next guard all that follows."""
@@ -187,7 +191,11 @@ class PicturePipeline:
             raise JobError(ErrorCode.INPUT_LOST, "The upload expired before a worker came to it: send it again.")
         _check_deadline(job)
         started = time.perf_counter()
-        photo = decode(request.content, job.size if isinstance(job, StyleJob) else None)
+        if isinstance(job, StyleJob):
+            photo = decode(request.content, job.size, self._quick_jpeg)
+        else:
+            # A GPU does not smooth the colours that a JPEG holds in half the resolution: enlarged, it would show.
+            photo = decode(request.content)
         task, model = self._plan(job, photo.pixels_HWC)
         return _Work(request, photo, task, model, {"decode": (time.perf_counter() - started) * 1000})
 

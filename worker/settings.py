@@ -40,6 +40,9 @@ class WorkerSettings(BaseSettings):
     cuda_graphs: bool = Field(
         False, description="whether a GPU records batches of sizes that come again and again, and replays them"
     )
+    gpu_jpeg: bool = Field(
+        False, description="whether a GPU decodes the JPEGs to be painted that it is found to decode sooner than Pillow"
+    )
     threads: int = Field(0, ge=0, description="CPU threads of one process's network; 0 divides all cores")
     max_batch: int = Field(32, ge=1, description="most pictures that go to the device at once")
     batch_megapixels: float | None = Field(

@@ -16,6 +16,7 @@ from worker.consumer import BatchWorker
 from worker.contract import WorkerReport
 from worker.device_memory import memory_of
 from worker.errors import PassingZooError, StartError
+from worker.gpu_jpeg import QuickJpeg, find_quick_jpeg
 from worker.live_catalog import LiveCatalog
 from worker.metrics import WorkerMetrics
 from worker.pipeline import PicturePipeline
@@ -43,7 +44,7 @@ def run(settings: WorkerSettings, runtime: Runtime | None = None) -> None:
     metrics = WorkerMetrics()
     catalog = LiveCatalog(ZooLoader(runtime, settings.trunk), settings.zoo_dir, metrics, reporter.publish)
     check_zoo(settings, catalog.current)
-    metrics.watch(memory_of(runtime.device))
+    metrics.watch(memory_of(runtime.gpu))
     pulse = Pulse()
     _serve(metrics, settings, pulse)
     engine = open_engine(settings, metrics.count_retry, metrics.busy.inc)
@@ -52,7 +53,8 @@ def run(settings: WorkerSettings, runtime: Runtime | None = None) -> None:
     retry_until_available(connection.ping, threading.Event(), 0)
     with ThreadPoolExecutor(CODEC_THREADS, "codec") as codec:
         delay_s = settings.max_batch_delay_ms / 1000
-        pipeline = PicturePipeline(catalog, engine, codec, metrics, settings.max_batch, delay_s)
+        quick_jpeg = _find_quick_jpeg(settings, runtime, codec)
+        pipeline = PicturePipeline(catalog, engine, codec, metrics, settings.max_batch, delay_s, quick_jpeg=quick_jpeg)
         worker = BatchWorker(connection, pipeline, name, metrics, pulse)
         worker.stop_on_signals()
         watchdog = Watchdog(lambda: engine.busy_since, settings.device_timeout_s)
@@ -77,6 +79,12 @@ def check_zoo(settings: WorkerSettings, catalog: Catalog) -> None:
         # Not the status of a worker that had better not be started again.
         log.error("%s Memory or a disk is to blame, as the warnings above say: that may pass.", error)
         sys.exit(os.EX_TEMPFAIL)
+
+
+def _find_quick_jpeg(settings: WorkerSettings, runtime: Runtime, codec: ThreadPoolExecutor) -> QuickJpeg | None:
+    if runtime.gpu is None or not settings.gpu_jpeg:
+        return None
+    return find_quick_jpeg(runtime.gpu, codec, CODEC_THREADS)
 
 
 def _leave_on_signals() -> None:

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
+import torch
 from prometheus_client import CollectorRegistry, Gauge
 
 from tests.redis_server import RedisServer, free_port
@@ -16,6 +18,7 @@ from worker.device_memory import memory_of
 from worker.engine import Engine
 from worker.metrics import WorkerMetrics
 from worker.pipeline import PicturePipeline
+from worker.runtimes.torchscript import TorchScriptRuntime
 from worker.vitals import MISSED_S, Pulse, serve_vitals
 
 
@@ -75,5 +78,18 @@ def test_a_worker_beats(redis: RedisServer) -> None:
 
 
 def test_memory_of_the_cpu_is_that_of_the_process() -> None:
-    memory = memory_of("cpu")
+    memory = memory_of(None)
     assert 1e7 < memory.used() < memory.limit()
+
+
+def test_memory_of_a_gpu_is_asked_for_by_the_name_that_pytorch_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def mem_get_info(device: str) -> tuple[int, int]:
+        asked.append(torch.device(device))
+        return 60, 80
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
+    memory = memory_of(TorchScriptRuntime("cuda:1").gpu)
+    assert (memory.used(), memory.limit()) == (20, 80)
+    assert set(asked) == {torch.device("cuda:1")}

@@ -61,6 +61,8 @@ class Runtime(Protocol):
     """As `IMPASTO_RUNTIME` calls it."""
     device: str
     """As a person would call it, with the precision: `CPU bfloat16`."""
+    gpu: str | None
+    """As PyTorch calls it: `cuda:0`; none on a CPU."""
 
     def load(self, archive: Archive) -> Network:
         """Puts a network on the device."""

@@ -140,6 +140,7 @@ class OpenVinoRuntime:
             raise ValueError(f"OpenVINO has no precision {precision!r}: choose auto, float32 or bfloat16.")
         self._threads = threads
         self.device = f"CPU {self._precision}"
+        self.gpu: str | None = None
 
     def load(self, archive: Archive) -> OpenVinoNetwork:
         """See `Runtime.load`."""

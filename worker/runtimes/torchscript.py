@@ -102,6 +102,7 @@ class TorchScriptRuntime:
         self._device = torch.device(device)
         self.dtype = dtypes[precision]
         self.on_gpu = half_by_default
+        self.gpu = device if half_by_default else None
         self.cuda_graphs = cuda_graphs and self.on_gpu
         self.device = f"{device} {str(self.dtype).removeprefix('torch.')}"
 
