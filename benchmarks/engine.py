@@ -6,7 +6,7 @@ host's memory, in turn within each round; and beside the floor that arithmetic a
 
 import math
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +40,15 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch
 
 
 @dataclass(frozen=True)
+class Contender:
+    """A program that runs the trunk."""
+
+    name: str
+    precision: str
+    paint: Paint
+
+
+@dataclass(frozen=True)
 class Case:
     """A batch of pictures of one size."""
 
@@ -70,7 +79,7 @@ def main() -> None:
     layers = report.table("OpenVINO's time in the layers of one 512x512 picture", "trunk", "layers", "ms", "share")
     with TemporaryDirectory() as folder:
         for trunk in trunks(Path(folder), chosen.widths):
-            contenders = dict(_contenders(trunk, device, Path(folder)))
+            contenders = list(_contenders(trunk, device, Path(folder)))
             for case in _cases(chosen, device):
                 _measure(speeds, trunk, case, _those_for(case, contenders, chosen), peaks, chosen)
             if device == "cpu":
@@ -108,49 +117,48 @@ def _runtimes(device: str) -> Iterator[tuple[str, str]]:
             yield runtime, precision
 
 
-def _contenders(trunk: Trunk, device: str, folder: Path) -> Iterator[tuple[str, Paint]]:
-    """Programs by name, the one that the worker would choose first."""
+def _contenders(trunk: Trunk, device: str, folder: Path) -> Iterator[Contender]:
+    """The one that the worker would choose first."""
     for runtime, precision in _runtimes(device):
-        yield f"{runtime} {precision}", choose_runtime(runtime, device, precision, 0).load(trunk.archive).paint
+        network = choose_runtime(runtime, device, precision, 0).load(trunk.archive)
+        yield Contender(f"{runtime} {precision}", precision, network.paint)
     if device == "cuda":
-        graphs = choose_runtime("torchscript", device, "auto", 0, cuda_graphs=True)
-        yield "torchscript float16, CUDA graphs", graphs.load(trunk.archive).paint
+        graphs = choose_runtime("torchscript", device, "float16", 0, cuda_graphs=True).load(trunk.archive)
+        yield Contender("torchscript float16, CUDA graphs", "float16", graphs.paint)
     if device == "cpu":
-        yield "ONNX Runtime float32", OnnxNetwork(trunk.archive, folder).paint
-    yield EAGER, EagerNetwork(trunk.archive, device).paint
+        yield Contender("ONNX Runtime float32", "float32", OnnxNetwork(trunk.archive, folder).paint)
+    yield Contender(EAGER, "float32", EagerNetwork(trunk.archive, device).paint)
 
 
-def _those_for(case: Case, contenders: Mapping[str, Paint], chosen: Namespace) -> Mapping[str, Paint]:
-    if case.batch in chosen.rival_batches:
-        return contenders
-    first = next(iter(contenders))
-    return {first: contenders[first]}
+def _those_for(case: Case, contenders: Sequence[Contender], chosen: Namespace) -> Sequence[Contender]:
+    return contenders if case.batch in chosen.rival_batches else contenders[:1]
 
 
 def _measure(
     table: Table,
     trunk: Trunk,
     case: Case,
-    contenders: Mapping[str, Paint],
+    contenders: Sequence[Contender],
     peaks: Mapping[str, Peak],
     chosen: Namespace,
 ) -> None:
     pixels_BHWC = np.stack([draw_pixels(case.width, case.height, seed) for seed in range(case.batch)])
     norm_BP = np.random.default_rng(0).random((case.batch, trunk.archive.card.norm_size or 0), np.float32)
-    calls = {name: _Call(paint, pixels_BHWC, norm_BP) for name, paint in contenders.items()}
+    calls = {each.name: _Call(each.paint, pixels_BHWC, norm_BP) for each in contenders}
     seconds = time_in_turn(calls, 2 if chosen.quick else chosen.rounds)
     layers = count_layers(trunk.width, case.batch, case.height, case.width)
     eager_s = seconds.get(EAGER)
-    for name, taken in seconds.items():
+    for each in contenders:
+        taken = seconds[each.name]
         table.add(
             trunk.archive.card.name,
             case.name,
             case.batch,
-            name,
+            each.name,
             taken * 1000,
             case.batch / taken,
             eager_s / taken if eager_s else None,
-            peaks[name.rsplit(" ", 1)[1]].floor_s(layers) / taken,
+            peaks[each.precision].floor_s(layers) / taken,
         )
 
 
