@@ -74,14 +74,15 @@ def fit_style(options: argparse.Namespace, group: ProcessGroup) -> int:
     """
     name = options.name or name_from(options.image)
     check_names([name, _own_trunk(name)] if options.from_scratch else [name])
+    settings = run_settings(options, name, group)
     network = load_loss_network(options.loss_weights)
     weights = _balance(options, network)
     source = StyleSource(name, str(options.image), options.title, options.artist, options.year, options.terms)
     if options.from_scratch:
         run = _from_scratch(options, source, weights)
     else:
-        run = _on_trunk(options, source, weights, network)
-    return _run(options, run, network, group)
+        run = _on_trunk(options, source, weights, network, compare=not _goes_on(options, settings))
+    return _run(options, run, network, settings)
 
 
 def _from_scratch(options: argparse.Namespace, source: StyleSource, weights: StyleWeights) -> StyleRun:
@@ -98,13 +99,18 @@ def _own_trunk(style: str) -> str:
     return f"{style}-trunk"
 
 
+def _goes_on(options: argparse.Namespace, settings: RunSettings) -> bool:
+    """Whether a checkpoint will replace whatever the run starts from."""
+    return (options.resume or options.finish) and settings.checkpoint.exists()
+
+
 def _on_trunk(
-    options: argparse.Namespace, source: StyleSource, weights: StyleWeights, network: LossNetwork
+    options: argparse.Namespace, source: StyleSource, weights: StyleWeights, network: LossNetwork, *, compare: bool
 ) -> StyleRun:
     trunk, card = read_trunk(options.zoo / f"{options.trunk}.pt")
     known = {style.card.name: style.norm_P for style in read_styles(options.zoo, card.digest)}
     known.pop(source.name, None)
-    start_P = _start_of(options, trunk, known, weights, network) if known else trunk.neutral_norm()
+    start_P = _start_of(options, trunk, known, weights, network) if known and compare else trunk.neutral_norm()
     schedule = override(options, Schedule(VECTOR_STAGES, VECTOR_LEARNING_RATE))
     return StyleRun(
         source.name, trunk, options.trunk, start_P, (source,), schedule, weights, train_trunk=False, card=card
@@ -146,7 +152,8 @@ def fit_gallery(options: argparse.Namespace, group: ProcessGroup) -> int:
     """
     gallery = read_gallery(options.settings, options.styles)
     check_names([source.name for source in gallery.styles])
-    return _run(options, _plan_gallery(options, gallery), load_loss_network(options.loss_weights), group)
+    run = _plan_gallery(options, gallery)
+    return _run(options, run, load_loss_network(options.loss_weights), run_settings(options, run.name, group))
 
 
 @dataclass(frozen=True)
@@ -204,8 +211,7 @@ def _read_gallery(gallery: Gallery, path: Path) -> GalleryStart:
     )
 
 
-def _run(options: argparse.Namespace, run: StyleRun, network: LossNetwork, group: ProcessGroup) -> int:
-    settings = run_settings(options, run.name, group)
+def _run(options: argparse.Namespace, run: StyleRun, network: LossNetwork, settings: RunSettings) -> int:
     own_weights = {source.name: source.style_weight for source in run.styles if source.style_weight is not None}
     own_tv = {source.name: source.tv_weight for source in run.styles if source.tv_weight is not None}
     images = {source.name: read_style_image(Path(source.path), STYLE_IMAGE_SIZE) for source in run.styles}
@@ -219,7 +225,7 @@ def _run(options: argparse.Namespace, run: StyleRun, network: LossNetwork, group
     trainer.orthogonal = task.convolutions()
     if not train(trainer, options):
         return 130
-    if group.leads:
+    if settings.group.leads:
         _export(task, run, training_record(trainer), options.zoo, examples[0])
     return 0
 

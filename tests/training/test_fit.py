@@ -184,6 +184,22 @@ def test_a_resumed_style_equals_an_unbroken_one_exactly(fit: Fit, tmp_path: Path
     assert styles[0].card.trunk_digest == styles[1].card.trunk_digest
 
 
+def test_a_resumed_vector_goes_on_from_its_checkpoint_without_comparing_starts_again(
+    fit: Fit, tmp_path: Path, style_image: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fit_trunk(fit, tmp_path, style_image) == 0
+    options = ("style", style_image, "--name", "bars", "--trunk", "trunk-w4", "--zoo", tmp_path / "zoo", *TINY)
+    assert fit(*options, "--run", tmp_path / "unbroken") == 0
+    unbroken = read_style(tmp_path / "zoo" / "bars.safetensors")
+
+    broken = (*options, "--run", tmp_path / "broken", "--resume")
+    caplog.set_level(logging.INFO)
+    assert fit(*broken, "--time-limit", "0s") == 130
+    assert fit(*broken) == 0
+    assert caplog.text.count("Starting from") == 1
+    assert read_style(tmp_path / "zoo" / "bars.safetensors").norm_P.equal(unbroken.norm_P)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_a_checkpoint(photos: Path, loss_weights: Path, tmp_path: Path, number: signal.Signals) -> None:
     command: list[str | Path] = [
