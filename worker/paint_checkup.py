@@ -42,11 +42,11 @@ def check_painting(settings: WorkerSettings) -> Iterator[Finding]:
 
 def _check_device(runtime: Runtime) -> Finding:
     said = f"{runtime.device}, computed by {runtime.name}"
-    if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        said += f"; {torch.cuda.get_device_name()}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+    if runtime.gpu is not None:
+        free, total = torch.cuda.mem_get_info(runtime.gpu)
+        said += f"; {torch.cuda.get_device_name(runtime.gpu)}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
         return good("device", said)
-    if _NVIDIA_DRIVER.exists():
+    if _NVIDIA_DRIVER.exists() and not torch.cuda.is_available():
         build = f"PyTorch {torch.__version__}"
         return doubtful("device", f"{said}; there is an NVIDIA driver, but {build} sees no GPU.",
                         "Install a build of PyTorch with CUDA that fits the driver.")  # fmt: skip

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +31,10 @@ class Ran:
 class Command:
     """`impasto`, with a zoo and a folder to run in."""
 
-    def __init__(self, folder: Path, zoo: Path) -> None:
+    def __init__(self, folder: Path, zoo: Path, module: Sequence[str] = ("worker.cli",)) -> None:
+        """`module`: what is run, with what it is told before the arguments."""
         self.folder = folder
+        self._module = module
         self.zoo = str(zoo)
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("IMPASTO_")},
@@ -42,7 +44,7 @@ class Command:
 
     def start(self, *arguments: str, settings: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "worker.cli", *arguments],
+            [sys.executable, "-m", *self._module, *arguments],
             cwd=self.folder,
             env={**self._environment, **{f"IMPASTO_{name}": value for name, value in (settings or {}).items()}},
             stdin=subprocess.PIPE,

@@ -1,9 +1,10 @@
-"""`python -m tests.worker.pretended_gpu`: a worker that takes the CPU for two GPUs.
+"""`python -m tests.worker.pretended_gpu MODULE ...`: a program that takes the CPU for two GPUs.
 
 It computes on the CPU whatever goes to `cuda:N`, so that what a worker does on a GPU alone can be walked through where
 there is none. It says nothing of speed, and forgives what a GPU would not: an input that lies on another device.
 """
 
+import runpy
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -80,6 +81,4 @@ def _real_options(options: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     pretend()
-    from worker.__main__ import main
-
-    sys.exit(main())
+    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -36,8 +36,8 @@ from worker.lanes import LEASE_S
 class Worker:
     """A worker process whose log is read line by line."""
 
-    def __init__(self, redis: str, zoo: Path, module: str = "worker", **settings: str) -> None:
-        """`module`: what is run, a worker in all but its device."""
+    def __init__(self, redis: str, zoo: Path, command: Sequence[str] = ("worker",), **settings: str) -> None:
+        """`command`: the module that is run, and what it is told."""
         environment = {
             **os.environ,
             "IMPASTO_REDIS_URL": redis,
@@ -45,7 +45,7 @@ class Worker:
             **{f"IMPASTO_{key.upper()}": value for key, value in settings.items()},
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module], env=environment, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", *command], env=environment, stderr=subprocess.PIPE, text=True
         )
 
     def wait_until_logged(self, text: str) -> str:
@@ -73,9 +73,9 @@ class Worker:
 
 
 @contextmanager
-def running_worker(redis: str, zoo: Path, module: str = "worker", **settings: str) -> Iterator[Worker]:
+def running_worker(redis: str, zoo: Path, command: Sequence[str] = ("worker",), **settings: str) -> Iterator[Worker]:
     """A worker that is ready; killed at the end if it still runs."""
-    worker = Worker(redis, zoo, module, **settings)
+    worker = Worker(redis, zoo, command, **settings)
     try:
         worker.wait_until_ready()
         yield worker

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.pictures import draw_photo, encode
 from tests.redis_server import RedisServer, free_port
+from tests.worker.command import Command
 from tests.worker.running import Client, running_worker
 from worker.arrays import Pixels
 from worker.catalog import ZooLoader
@@ -18,7 +19,7 @@ from worker.engine import Engine, EnlargeTask, PaintTask
 from worker.runtimes.cuda_graphs import CALLS_BEFORE
 from worker.runtimes.torchscript import TorchScriptRuntime
 
-MODULE = "worker" if torch.cuda.is_available() else "tests.worker.pretended_gpu"
+BEFORE = () if torch.cuda.is_available() else ("tests.worker.pretended_gpu",)
 PHOTO = draw_photo(72, 56)
 
 
@@ -39,7 +40,7 @@ def test_a_worker_on_a_gpu_paints_enlarges_and_tells_its_memory(
     assert isinstance(painted, np.ndarray)
     assert isinstance(enlarged, np.ndarray)
     settings = {"devices": "cuda:0", "cuda_graphs": "true", "gpu_jpeg": "true", "metrics_port": str(port)}
-    with running_worker(redis.url, small_zoo, MODULE, **settings) as worker:
+    with running_worker(redis.url, small_zoo, (*BEFORE, "worker"), **settings) as worker:
         # Often enough that the shape is recorded.
         for _ in range(CALLS_BEFORE + 2):
             result, content = client.wait(client.stylize(encode(PHOTO, "PNG")))
@@ -52,3 +53,11 @@ def test_a_worker_on_a_gpu_paints_enlarges_and_tells_its_memory(
         assert metrics.status_code == 200
         assert "impasto_worker_device_memory_limit_bytes" in metrics.text
         assert worker.stop() == 0
+
+
+def test_the_doctor_names_the_gpu_that_is_asked_for(tmp_path: Path, small_zoo: Path) -> None:
+    gpu = f"cuda:{torch.cuda.device_count() - 1}" if torch.cuda.is_available() else "cuda:1"
+    ran = Command(tmp_path, small_zoo, (*BEFORE, "worker.cli")).run("doctor", settings={"DEVICES": gpu, "PORT": "0"})
+    assert ran.status == 0, ran.text
+    assert f"{gpu} float16, computed by torchscript; " in ran.text
+    assert "GB free" in ran.text
