@@ -200,6 +200,26 @@ def test_a_resumed_vector_goes_on_from_its_checkpoint_without_comparing_starts_a
     assert read_style(tmp_path / "zoo" / "bars.safetensors").norm_P.equal(unbroken.norm_P)
 
 
+@pytest.mark.parametrize("task", ["style", "upscale"])
+def test_training_on_a_gpu(photos: Path, style_image: Path, loss_weights: Path, tmp_path: Path, task: str) -> None:
+    pretended = [] if torch.cuda.is_available() else ["tests.pretended_gpu"]
+    what = [style_image, "--from-scratch", "--width", "4", "--name", "x2"] if task == "style" else ["--factor", "2"]
+    command: list[str | Path] = [
+        # The data loader sees through the pretence, and says so.
+        sys.executable, "-W", "error", "-W", "ignore:'pin_memory' argument", "-m", *pretended, "training.fit", task,
+        *what, "--photos", photos, "--loss-weights", loss_weights, "--run", tmp_path / "run", "--zoo", tmp_path / "zoo",
+        "--device", "cuda", "--threads", "1", "--stages", "2x2@64", "1x1@96",
+    ]  # fmt: skip
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    if task == "style":
+        card = read_style(tmp_path / "zoo" / "x2.safetensors").card
+    else:
+        card = read_archive(tmp_path / "zoo" / "x2.pt", Task.UPSCALE).card
+    assert card.training["device"] == "cuda"
+    assert card.training["steps"] == 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_a_checkpoint(photos: Path, loss_weights: Path, tmp_path: Path, number: signal.Signals) -> None:
     command: list[str | Path] = [

@@ -19,7 +19,7 @@ from worker.engine import Engine, EnlargeTask, PaintTask
 from worker.runtimes.cuda_graphs import CALLS_BEFORE
 from worker.runtimes.torchscript import TorchScriptRuntime
 
-BEFORE = () if torch.cuda.is_available() else ("tests.worker.pretended_gpu",)
+BEFORE = () if torch.cuda.is_available() else ("tests.pretended_gpu",)
 PHOTO = draw_photo(72, 56)
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.worker.pretended_gpu MODULE ...`: a program that takes the CPU for two GPUs.
+"""`python -m tests.pretended_gpu MODULE ...`: a program that takes the CPU for two GPUs.
 
 It computes on the CPU whatever goes to `cuda:N`, so that what a worker does on a GPU alone can be walked through where
 there is none. It says nothing of speed, and forgives what a GPU would not: an input that lies on another device.
@@ -39,6 +39,7 @@ def pretend() -> None:
     """From now on PyTorch has GPUs."""
     functions: dict[str, Callable[..., Any]] = {
         "is_available": lambda: True,
+        "is_bf16_supported": lambda including_emulation=True: True,
         "device_count": lambda: COUNT,
         "mem_get_info": lambda device=None: _of_gpu(device, (FREE, TOTAL)),
         "get_device_name": lambda device=None: _of_gpu(device, "Pretended GPU"),
