@@ -30,7 +30,7 @@ from training.tasks import StyleTask
 from training.widen import find_narrower, widen_norms, widen_trunk
 from training.zoo import read_styles, read_trunk
 
-VECTOR_STAGES = (Stage(300, 2, 128), Stage(340, 1, 256))
+VECTOR_STAGES = (Stage(300, 2, 128), Stage(390, 1, 256))
 """Many steps of few photos: so few weights learn as much from one photo as from six, and large crops teach strokes."""
 VECTOR_LEARNING_RATE = 3e-2
 """Thirty times a network's: a vector alone has few weights and bears it."""
@@ -38,7 +38,9 @@ GALLERY_VECTOR_PACE = 20.0
 """How many times as fast as their trunk the gallery's vectors learn: each sees a tenth of the photos."""
 SCRATCH_STAGES = (Stage(3000, 6, 128), Stage(600, 4, 192), Stage(300, 3, 256))
 START_PHOTOS = 4
-"""Photos on which the styles are compared from which a new one may start: half a minute on two slow cores."""
+START_SIZE = 128
+"""Photos, and their size in px, on which the styles are compared from which a new one may start: some seconds on two
+slow cores. At 256 px they come in the same order, after four times as long."""
 MEAN = "the mean of all styles"
 BALANCE_PHOTOS = 12
 """Photos on which the untrained losses are measured."""
@@ -127,7 +129,7 @@ def _start_of(
     """The vector of the style that paints most like the new one, or the mean of all if that is nearer."""
     style_3HW = read_style_image(options.image, STYLE_IMAGE_SIZE)
     objective = Objective.of_style(network, style_3HW, weights.style)
-    photos = example_photos(list_photos(options.photos), START_PHOTOS)
+    photos = example_photos(list_photos(options.photos), START_PHOTOS, size=START_SIZE)
     starts = {**known, MEAN: torch.stack(list(known.values())).mean(dim=0)}
     name = nearest_norm(trunk, starts, objective, photos, weights.content)
     log.info("Starting from %s.", name)
