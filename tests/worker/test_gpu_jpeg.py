@@ -58,8 +58,8 @@ def test_a_jpeg_is_decoded_by_the_gpu_and_looks_as_pillows() -> None:
 def test_orientation_and_colour_profile_are_applied_to_what_the_gpu_decoded() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    content = encode(PHOTO, "JPEG", quality=95, exif=exif, icc_profile=lab)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    content = encode(PHOTO, "JPEG", quality=95, exif=exif, icc_profile=profile)
     decoder = Decoder()
     picture = decode(content, quick_jpeg=QuickJpeg(decoder, 0))
     expected = decode(content)
