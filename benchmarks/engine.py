@@ -118,7 +118,7 @@ def _runtimes(device: str) -> Iterator[tuple[str, str]]:
 
 
 def _contenders(trunk: Trunk, device: str, folder: Path) -> Iterator[Contender]:
-    """The one that the worker would choose first."""
+    """Programs; the first is the one that the worker would choose."""
     for runtime, precision in _runtimes(device):
         network = choose_runtime(runtime, device, precision, 0).load(trunk.archive)
         yield Contender(f"{runtime} {precision}", precision, network.paint)

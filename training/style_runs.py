@@ -40,7 +40,7 @@ SCRATCH_STAGES = (Stage(3000, 6, 128), Stage(600, 4, 192), Stage(300, 3, 256))
 START_PHOTOS = 4
 START_SIZE = 128
 """Photos, and their size in px, on which the styles are compared from which a new one may start: some seconds on two
-slow cores. At 256 px they come in the same order, after four times as long."""
+slow cores. At 256 px the same ones come first, after four times as long."""
 MEAN = "the mean of all styles"
 BALANCE_PHOTOS = 12
 """Photos on which the untrained losses are measured."""
@@ -83,7 +83,7 @@ def fit_style(options: argparse.Namespace, group: ProcessGroup) -> int:
     if options.from_scratch:
         run = _from_scratch(options, source, weights)
     else:
-        run = _on_trunk(options, source, weights, network, compare=not _goes_on(options, settings))
+        run = _on_trunk(options, source, weights, network, compare=not _has_checkpoint(options, settings))
     return _run(options, run, network, settings)
 
 
@@ -101,7 +101,7 @@ def _own_trunk(style: str) -> str:
     return f"{style}-trunk"
 
 
-def _goes_on(options: argparse.Namespace, settings: RunSettings) -> bool:
+def _has_checkpoint(options: argparse.Namespace, settings: RunSettings) -> bool:
     """Whether a checkpoint will replace whatever the run starts from."""
     return (options.resume or options.finish) and settings.checkpoint.exists()
 

@@ -72,7 +72,7 @@ class TorchScriptNetwork:
         """See `Network.free_memory`."""
         if self._graphed:
             self._graphed.forget()
-        if self._runtime.on_gpu:
+        if self._runtime.gpu is not None:
             torch.cuda.empty_cache()
 
     @cached_property
@@ -101,9 +101,8 @@ class TorchScriptRuntime:
             raise ValueError(f"TorchScript on {device} has no precision {precision!r}: choose auto or float32.")
         self._device = torch.device(device)
         self.dtype = dtypes[precision]
-        self.on_gpu = half_by_default
         self.gpu = device if half_by_default else None
-        self.cuda_graphs = cuda_graphs and self.on_gpu
+        self.cuda_graphs = cuda_graphs and half_by_default
         self.device = f"{device} {str(self.dtype).removeprefix('torch.')}"
 
     def load(self, archive: Archive) -> TorchScriptNetwork:
@@ -120,21 +119,21 @@ class TorchScriptRuntime:
         module = to_pixel_module(own, method, block, self.dtype).to(self._device, self.dtype)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            if not self.on_gpu:
+            if self.gpu is None:
                 return torch.jit.freeze(module)  # type: ignore[no-any-return]
             return _optimize_for_gpu(torch.jit.freeze(_channels_last(module)))
 
     def to_device(self, values: Pixels | Values) -> Tensor:
         """An array on the device, floats in the runtime's precision. To a GPU it is on its way when this returns."""
         tensor = torch.from_numpy(np.require(values, requirements=("C", "W")))
-        if self.on_gpu:
+        if self.gpu is not None:
             tensor = tensor.pin_memory().to(self._device, non_blocking=True)
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
     def to_host(self, values: Tensor) -> npt.NDArray[Any]:
         """A result as an array, when it is there."""
         values = values.contiguous()
-        if self.on_gpu:
+        if self.gpu is not None:
             pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             values = pinned.copy_(values, non_blocking=True)
             torch.cuda.current_stream(self._device).synchronize()
