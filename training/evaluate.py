@@ -14,8 +14,9 @@ from training.checkpoint import write_whole
 from training.config import parse_duration
 from training.data import list_photos
 from training.errors import CheckpointError, ConfigError, TrainingError
-from training.losses import load_loss_network
+from training.losses import STYLE_IMAGE_SIZE, load_loss_network
 from training.lpips import load_lpips
+from training.optimize import STYLE_WEIGHT
 from training.options import DEFAULT_TRUNK, DEFAULT_ZOO
 from training.pictures import save_image
 from training.report import upscale_report
@@ -56,6 +57,9 @@ def _add_style_options(styles: argparse._ArgumentGroup) -> None:
     styles.add_argument("--styles", nargs="+", default=[], metavar="NAME", help="default: all of the trunk")
     styles.add_argument("--style-images", type=Path, help="folder of the style images, named as the styles")
     styles.add_argument("--loss-weights", type=Path, help="VGG-16 weights; without it torchvision downloads them")
+    styles.add_argument(
+        "--style-weight", type=float, default=STYLE_WEIGHT, help="of the objective (default: %(default)g)"
+    )
     styles.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="px (default: 256 512)")
     styles.add_argument(
         "--rival-photos", type=int, nargs="+", metavar="N", help="photos to optimise directly, one number or one a size"
@@ -89,9 +93,10 @@ def evaluate_styles(options: argparse.Namespace) -> None:
         rival_counts(options.sizes, options.rival_photos, len(photos)),
         Rivals(options.rivals, options.iterations, time.monotonic() + options.budget),
         device,
+        options.style_weight,
     )
     measures = exam.measure(galleries)
-    write_text(options.out / "styles.md", styles_report(measures, styles_heading(galleries, len(photos))))
+    write_text(options.out / "styles.md", styles_report(measures, styles_heading(galleries, exam)))
     sheet = styles_contact_sheet(galleries, photos[:SHEET_PHOTOS], options.style_images)
     save_image(sheet, options.out / "styles.jpg")
     previews = [options.zoo[0] / f"{style.card.name}.jpg" for style in galleries[0].styles]
@@ -99,15 +104,16 @@ def evaluate_styles(options: argparse.Namespace) -> None:
         save_image(previews_sheet(previews), options.out / "gallery.jpg")
 
 
-def styles_heading(galleries: Sequence[Gallery], photos: int) -> str:
+def styles_heading(galleries: Sequence[Gallery], exam: StyleExam) -> str:
     """What was measured, in a paragraph."""
     trunks = ", ".join(
         f"`{gallery.label}` (width {gallery.trunk.card.width}, digest `{gallery.trunk.card.digest[:12]}`)"
         for gallery in galleries
     )
     return (
-        f"{trunks}; {photos} photos of BSD100, none of which was trained on. Objective: content loss at relu2_2 "
-        "(weight 1) and style loss (mean squared Gram difference, weight 1e5, style image at 512 px)."
+        f"{trunks}; {len(exam.photos)} photos of BSD100, none of which was trained on. Objective: content loss at "
+        f"relu2_2 (weight 1) and style loss (mean squared Gram difference, weight {exam.style_weight:g}, style image "
+        f"at {STYLE_IMAGE_SIZE} px)."
     )
 
 

@@ -10,6 +10,9 @@ from torch import Tensor
 from models.vgg import LossNetwork
 from training.losses import CONTENT_LAYER, STYLE_LAYERS, feature_loss, style_grams, style_loss
 
+STYLE_WEIGHT = 1e5
+"""The gallery's, at which styles are judged where nothing else is said."""
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -18,10 +21,10 @@ class Objective:
     network: LossNetwork
     grams: Mapping[str, Tensor]
     """Gram matrices (C, C) of the style image."""
-    style_weight: float = 1e5
+    style_weight: float = STYLE_WEIGHT
 
     @classmethod
-    def of_style(cls, network: LossNetwork, style_3HW: Tensor, style_weight: float = 1e5) -> "Objective":
+    def of_style(cls, network: LossNetwork, style_3HW: Tensor, style_weight: float = STYLE_WEIGHT) -> "Objective":
         """The objective of one style image."""
         return cls(network, style_grams(network, style_3HW), style_weight)
 

@@ -14,7 +14,7 @@ from models.card import Task
 from models.vgg import LossNetwork
 from training.errors import CheckpointError, StyleImageError
 from training.losses import STYLE_IMAGE_SIZE
-from training.optimize import Objective
+from training.optimize import STYLE_WEIGHT, Objective
 from training.pictures import read_square, read_style_image
 from training.rivals import STARTS, Curve, Rivals, seconds_per_iteration
 from training.zoo import Archive, Style, label_folders, read_archive, read_styles
@@ -93,6 +93,8 @@ class StyleExam:
     """By size (height and width in px): on how many of the photos direct optimisation is run as well."""
     rivals: Rivals
     device: torch.device
+    style_weight: float = STYLE_WEIGHT
+    """Of the objective. Styles trained at another one are judged fairly at theirs alone."""
 
     def measure(self, galleries: Sequence[Gallery]) -> StyleMeasures:
         """All trunks, sizes and photos. Raises `StyleImageError` when a style's image is missing."""
@@ -111,7 +113,7 @@ class StyleExam:
 
     def _target(self, name: str) -> Target:
         style_3HW = read_style_image(find_style_image(self.images, name), STYLE_IMAGE_SIZE).to(self.device)
-        return Target(style_3HW, Objective.of_style(self.network, style_3HW))
+        return Target(style_3HW, Objective.of_style(self.network, style_3HW, self.style_weight))
 
     def _paint(self, gallery: Gallery, targets: Mapping[str, Target], size: int, measures: StyleMeasures) -> None:
         module = gallery.trunk.module.to(self.device)

@@ -119,6 +119,18 @@ def test_styles_are_measured_beside_direct_optimisation(measure_styles: Measure,
         assert gallery.size == (5 * 256, 256)
 
 
+def test_a_style_is_judged_at_the_weight_that_is_asked_for(measure_styles: Measure) -> None:
+    def losses(text: str) -> list[float]:
+        row = next(line for line in text.splitlines() if line.startswith("| bars |"))
+        return [float(cell) for cell in row.split("|")[2:5]]
+
+    gallery, stronger = measure_styles("--rival-photos", 0), measure_styles("--rival-photos", 0, "--style-weight", 2e6)
+
+    assert losses(stronger)[0] == losses(gallery)[0]
+    assert losses(stronger)[1] == pytest.approx(20 * losses(gallery)[1], abs=0.11)
+    assert losses(stronger)[2] == pytest.approx(losses(stronger)[0] + losses(stronger)[1], abs=0.011)
+
+
 def test_direct_optimisation_is_kept_for_the_next_trunk(measure_styles: Measure, tmp_path: Path) -> None:
     measure_styles()
     kept = sorted((tmp_path / "rivals").iterdir())
