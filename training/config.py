@@ -74,6 +74,8 @@ class UpscaleWeights:
     """Enough that no grid is left. At 30 there was one, with 10 to 13 dB more power than photos have (4 times)."""
     adversarial: float = 0.2
     """Of a discriminator's verdict; 0 trains without one."""
+    repetition: float = 250.0
+    """At 50 the weave of strokes stayed that x8 had without."""
 
     @property
     def compares_features(self) -> bool:

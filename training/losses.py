@@ -21,6 +21,14 @@ COLOR_CELL = 4
 """Px of an upscaler's input, along the places whose mean colours it is to keep."""
 TEXTURE_CELL = 16
 """Px of the places whose textures upscalers are to match."""
+DETAIL_WINDOW = 5
+"""Px, odd: detail is what a picture has beside its mean over so many px."""
+REPETITION_WINDOW = 64
+"""Px of the places in which detail is compared with itself, a little further on."""
+FARTHEST_REPETITION = 3
+"""Px of an upscaler's input, over which it is."""
+
+_LEVEL = 1 / 255
 
 
 def gram_matrix(features_BCHW: Tensor) -> Tensor:
@@ -78,6 +86,53 @@ def color_loss(picture_BCHW: Tensor, target_BCHW: Tensor, factor: int, cell: int
         for each_BCHW in (picture_BCHW, target_BCHW)
     )
     return pixel_loss(*means)
+
+
+def repetition_loss(picture_BCHW: Tensor, target_BCHW: Tensor, factor: int) -> Tensor:
+    """Mean squared difference (B,) of the autocorrelation of detail, up to some px of what was enlarged.
+
+    Where an upscaler knows nothing it paints the same few strokes around each of its inputs. That has the right texture
+    in every small place, and looks woven: each px is like those `factor` px away, or their negative, which the colour
+    loss cannot see. In photos it is like neither. Sendik and Cohen-Or, "Deep Correlations for Texture Synthesis", 2017,
+    compare features in this way.
+    """
+    made_BLRK, wanted_BLRK = (_autocorrelation(each_BCHW, factor) for each_BCHW in (picture_BCHW, target_BCHW))
+    return (made_BLRK - wanted_BLRK).square().mean(dim=(1, 2, 3))
+
+
+def _autocorrelation(picture_BCHW: Tensor, factor: int) -> Tensor:
+    """Correlation (B, L, R, K) of each window's detail with that of the window's places moved by each of L lags."""
+    gray_B1HW = picture_BCHW.float().mean(dim=1, keepdim=True)
+    padded_B1HW = functional.pad(gray_B1HW, (DETAIL_WINDOW // 2,) * 4, mode="replicate")
+    detail_B1HW = gray_B1HW - functional.avg_pool2d(padded_B1HW, DETAIL_WINDOW, stride=1)
+    height, width = detail_B1HW.shape[2:]
+    # In small pictures, less far: half of each has to be left.
+    most = min(FARTHEST_REPETITION * factor, height // 2, width // 4)
+
+    def place(down: int, across: int) -> Tensor:
+        return detail_B1HW[:, :, down : down + height - most, most + across : width - most + across]
+
+    def mean(x_B1HW: Tensor) -> Tensor:
+        window = min(REPETITION_WINDOW, *x_B1HW.shape[2:])
+        return functional.avg_pool2d(x_B1HW, window, max(window // 2, 1))
+
+    here_B1HW = place(0, 0)
+    power_B1RK = mean(here_B1HW.square())
+    correlations = []
+    for lag in _lags(factor, most):
+        there_B1HW = place(*lag)
+        power_there_B1RK = mean(there_B1HW.square())
+        # Detail of less than a level is none.
+        both_B1RK = (power_B1RK * power_there_B1RK + _LEVEL**4).sqrt()
+        correlations.append(mean(here_B1HW * there_B1HW) / both_B1RK)
+    return torch.cat(correlations, dim=1)
+
+
+def _lags(factor: int, most: int) -> list[tuple[int, int]]:
+    """Px down and across: along the axes, from half an input's on, and along the diagonals."""
+    steps = range(min(factor // 2, most), most + 1, max(factor // 4, 1))
+    axes = [lag for step in steps for lag in ((0, step), (step, 0))]
+    return axes + [(step, step * side) for step in range(factor, most + 1, factor) for side in (1, -1)]
 
 
 def normalized_feature_loss(

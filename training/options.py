@@ -83,6 +83,12 @@ def _add_upscale_options(upscale: argparse.ArgumentParser) -> None:
         help="of a discriminator's verdict, 0 for none; default: %(default)s",
     )
     upscale.add_argument(
+        "--repetition-weight",
+        type=float,
+        default=UpscaleWeights.repetition,
+        help="of strokes that repeat from input to input; default: %(default)s",
+    )
+    upscale.add_argument(
         "--start-from",
         type=Path,
         help="archive of an upscaler whose weights to start from; for a progressive one also one of half the factor",

@@ -18,6 +18,7 @@ from training.losses import (
     feature_loss,
     normalized_feature_loss,
     pixel_loss,
+    repetition_loss,
     style_grams,
     style_loss,
     texture_loss,
@@ -157,7 +158,7 @@ class UpscaleTask(nn.Module):
         pixel = pixel_weight * pixel_loss(enlarged_BCHW, high_res_BCHW).mean()
         if warming_up or not self.weights.compares_features:
             none = torch.zeros_like(pixel)
-            losses = {"pixel": pixel, "feature": none, "texture": none, "color": none}
+            losses = {"pixel": pixel, "feature": none, "texture": none, "color": none, "repetition": none}
             return {"total": pixel + self._no_verdict()} | losses
         features = self.loss_network(_seen_part(enlarged_BCHW, number_B), self.layers)
         with torch.no_grad():
@@ -166,8 +167,10 @@ class UpscaleTask(nn.Module):
         texture = self.weights.texture * texture_loss(features, targets, self.layers).mean()
         # As it will be shown: where grain is cut off at black, what is left of it is brighter than the whole.
         shown_BCHW = enlarged_BCHW.clamp(0, 1)
-        color = self.weights.color * color_loss(shown_BCHW, high_res_BCHW, self.degradation.factor).mean()
-        losses = {"pixel": pixel, "feature": feature, "texture": texture, "color": color}
+        factor = self.degradation.factor
+        color = self.weights.color * color_loss(shown_BCHW, high_res_BCHW, factor).mean()
+        repetition = self.weights.repetition * repetition_loss(shown_BCHW, high_res_BCHW, factor).mean()
+        losses = {"pixel": pixel, "feature": feature, "texture": texture, "color": color, "repetition": repetition}
         if self.discriminator is not None:
             losses["judge"], verdict = self.discriminator.losses(features, targets)
             losses["verdict"] = self.weights.adversarial * verdict

@@ -13,6 +13,7 @@ from torch import Tensor
 from models.card import Task
 from training.data import list_photos
 from training.errors import CheckpointError
+from training.losses import repetition_loss
 from training.lpips import Lpips
 from training.metrics import grid_power, mean_colour_difference, psnr, ssim
 from training.pictures import read_rgb, to_tensor
@@ -36,6 +37,8 @@ class Quality:
     """Each channel's mean minus the input's, in levels of 255, in the picture where it is off most."""
     grid: float
     """dB of `grid_power` more than the truth has."""
+    repetition: float
+    """Root of `repetition_loss`."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,11 @@ def measure(enlarge: Enlarge, factor: int, photos: Sequence[Path], lpips: Lpips)
             ssim(high_res_BCHW, truth_BCHW, factor),
             lpips(high_res_BCHW, truth_BCHW).item(),
             grid_power(high_res_BCHW, factor) - grid_power(truth_BCHW, factor),
+            repetition_loss(high_res_BCHW, truth_BCHW, factor).sqrt().item(),
         ])  # fmt: skip
         colours.append(mean_colour_difference(high_res_BCHW, as_picture(low_res))[0].tolist())
-    psnrs, ssims, distances, grids = zip(*rows, strict=True)
-    return Quality(fmean(psnrs), fmean(ssims), fmean(distances), farthest(colours), fmean(grids))
+    psnrs, ssims, distances, grids, repetitions = zip(*rows, strict=True)
+    return Quality(fmean(psnrs), fmean(ssims), fmean(distances), farthest(colours), fmean(grids), fmean(repetitions))
 
 
 def farthest(colours: Sequence[Sequence[float]]) -> tuple[float, ...]:

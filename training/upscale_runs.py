@@ -94,6 +94,7 @@ def _weights(options: argparse.Namespace) -> UpscaleWeights:
         options.texture_weight,
         options.color_weight,
         options.adversarial_weight,
+        options.repetition_weight,
     )
 
 

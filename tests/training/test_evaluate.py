@@ -58,8 +58,10 @@ def test_upscalers_are_measured_beside_bicubic_and_the_published(
     assert "| x4 (compact, zoo) |" in text
     assert "SRGAN (published)" in text
     assert "| mean R / G / B off by, of 255 |" in text
-    colour = next(line for line in text.splitlines() if line.startswith("| x4 ")).strip("| ").split(" | ")[-1]
-    assert [part[0] in "+-" for part in colour.split(" / ")] == [True] * 3
+    row = next(line for line in text.splitlines() if line.startswith("| x4 ")).strip("| ").split(" | ")
+    colour, grid, repetition = (cell.split(" / ") for cell in row[-3:])
+    assert [part[0] in "+-" for part in (*colour, *grid)] == [True] * 6
+    assert all(0 < float(part) < 1 for part in repetition)
     with Image.open(tmp_path / "quality" / "upscale.jpg") as sheet:
         assert sheet.width == 3 * 192
     with Image.open(tmp_path / "quality" / "enlarged.jpg") as examples:

@@ -412,4 +412,6 @@ def test_a_card_is_json_a_person_can_read(fit: Fit, tmp_path: Path) -> None:
     training = json.loads(card.to_json())["training"]
     assert training["degradation"] == {"factor": 4, "blur_sigma": 1.0}
     assert training["photos"] == 7
-    assert training["losses"].keys() == {"total", "pixel", "feature", "texture", "color", "judge", "verdict"}
+    assert training["losses"].keys() == {
+        "total", "pixel", "feature", "texture", "color", "repetition", "judge", "verdict",
+    }  # fmt: skip

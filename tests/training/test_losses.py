@@ -16,6 +16,7 @@ from training.losses import (
     load_loss_network,
     normalized_feature_loss,
     pixel_loss,
+    repetition_loss,
     style_grams,
     style_loss,
     texture_loss,
@@ -96,6 +97,34 @@ def test_the_color_loss_sees_colours_and_grids_and_nothing_else(factor: int) -> 
     torch.testing.assert_close(color_loss(flat_BCHW + 0.1, flat_BCHW, factor), torch.full((2,), 0.1))
     torch.testing.assert_close(color_loss(flat_BCHW + grid_11HW, flat_BCHW, factor), torch.full((2,), 0.5 / factor**2))
     assert (color_loss(flat_BCHW + grid_11HW - grid_11HW.mean(), flat_BCHW, factor) > 0.01).all()
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_the_repetition_loss_sees_strokes_that_come_again_and_nothing_else(factor: int) -> None:
+    torch.manual_seed(0)
+    count = 128 // factor
+    target_BCHW, other_BCHW = 0.5 + 0.1 * torch.randn(2, 3, 128, 128), 0.5 + 0.1 * torch.randn(2, 3, 128, 128)
+    stroke_11FF = 0.1 * torch.randn(1, 1, factor, factor)
+    woven_BCHW = 0.5 + stroke_11FF.repeat(2, 3, count, count)
+    signs_NN = 1.0 - 2 * ((torch.arange(count)[:, None] + torch.arange(count)) % 2)
+    alternating_BCHW = 0.5 + torch.kron(signs_NN[None, None], stroke_11FF).expand(2, 3, 128, 128)
+
+    strangers_B = repetition_loss(other_BCHW, target_BCHW, factor)
+
+    assert (repetition_loss(other_BCHW + 0.2, other_BCHW, factor) < 1e-9).all()
+    assert (strangers_B < 0.01).all()
+    assert (repetition_loss(woven_BCHW, target_BCHW, factor) > 20 * strangers_B).all()
+    # Its mean over places is that of the photo, for each of the px of an input: the colour loss does not see it.
+    assert (repetition_loss(alternating_BCHW, target_BCHW, factor) > 20 * strangers_B).all()
+    assert (color_loss(alternating_BCHW, torch.full_like(target_BCHW, 0.5), factor) < 1e-6).all()
+
+
+@pytest.mark.parametrize("side", [8, 16, 32])
+def test_the_repetition_loss_of_small_pictures_looks_less_far(side: int) -> None:
+    picture_BCHW = torch.rand(1, 3, side, side)
+
+    assert repetition_loss(torch.rand(1, 3, side, side), picture_BCHW, 8).isfinite().all()
+    assert (repetition_loss(picture_BCHW, picture_BCHW, 8) == 0).all()
 
 
 def test_the_texture_loss_asks_what_is_in_a_cell_and_not_where() -> None:
