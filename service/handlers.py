@@ -41,9 +41,8 @@ async def answer_problem(request: Request, error: Problem) -> Response:
 
 async def answer_validation(request: Request, error: RequestValidationError) -> Response:
     """Answers FastAPI's own refusal of a parameter as `BadParameter`."""
-    reasons = [{"parameter": _parameter(entry["loc"]), "detail": _reason(entry)} for entry in error.errors()]
-    detail = "; ".join(f"{reason['parameter']}: {reason['detail']}" for reason in reasons)
-    return await answer_problem(request, BadParameter(f"{detail}.", extensions={"errors": reasons}))
+    reasons = [(_parameter(entry["loc"]), _reason(entry)) for entry in error.errors()]
+    return await answer_problem(request, BadParameter.because(reasons))
 
 
 async def answer_http(request: Request, error: HTTPException) -> Response:

@@ -81,6 +81,13 @@ class BadParameter(Problem):
 
     status, slug, title = 422, "bad-parameter", "Parameter cannot be used"
 
+    @classmethod
+    def because(cls, reasons: Sequence[tuple[str, str]]) -> Self:
+        """Of parameters, and what is wrong with each."""
+        errors = [{"parameter": parameter, "detail": reason} for parameter, reason in reasons]
+        detail = "; ".join(f"{parameter}: {reason}" for parameter, reason in reasons)
+        return cls(f"{detail}.", extensions={"errors": errors})
+
 
 class UnknownFactor(Problem):
     """No live worker enlarges by this factor."""

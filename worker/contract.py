@@ -167,7 +167,7 @@ def parse_blend(text: str) -> dict[str, float]:
         raise ValueError(f"at most {MAX_BLENDED} styles can be blended")
     total = sum(weights.values())
     if not 0 < total < math.inf:
-        raise ValueError("the weights must sum to more than 0")
+        raise ValueError("the weights must sum to a finite number above 0")
     return {name: weight / total for name, weight in weights.items() if weight > 0}
 
 

@@ -9,7 +9,7 @@ from service import orders
 from service.answers import JobDocument
 from service.delivery import deliver
 from service.openapi import PICTURE_ANSWER, PICTURE_BODY, problem_answers
-from service.parameters import StylizeParameters, UpscaleParameters
+from service.parameters import StylizeParameters, UpscaleParameters, refuse_repeated
 from service.problems import (
     BadParameter,
     BrokenPicture,
@@ -46,7 +46,9 @@ ANSWERS = {
     ),
 }
 
-router = APIRouter(tags=["pictures"], dependencies=[Depends(require_key), Depends(limit_rate)])
+router = APIRouter(
+    tags=["pictures"], dependencies=[Depends(require_key), Depends(limit_rate), Depends(refuse_repeated)]
+)
 
 
 @router.post(
