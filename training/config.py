@@ -75,7 +75,7 @@ class UpscaleWeights:
     adversarial: float = 0.2
     """Of a discriminator's verdict; 0 trains without one."""
     repetition: float = 250.0
-    """At 50 the weave of strokes stayed that x8 had without."""
+    """Of strokes that repeat from input to input: at this weight about as much of the sum as each of the others."""
 
     @property
     def compares_features(self) -> bool:
