@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 
 from training.checkpoint import write_whole
-from training.config import parse_duration
+from training.config import StyleWeights, parse_duration
 from training.data import list_photos
 from training.errors import CheckpointError, ConfigError, TrainingError
 from training.losses import STYLE_IMAGE_SIZE, load_loss_network
 from training.lpips import load_lpips
-from training.optimize import STYLE_WEIGHT
 from training.options import DEFAULT_TRUNK, DEFAULT_ZOO
 from training.pictures import save_image
 from training.report import upscale_report
@@ -58,7 +57,7 @@ def _add_style_options(styles: argparse._ArgumentGroup) -> None:
     styles.add_argument("--style-images", type=Path, help="folder of the style images, named as the styles")
     styles.add_argument("--loss-weights", type=Path, help="VGG-16 weights; without it torchvision downloads them")
     styles.add_argument(
-        "--style-weight", type=float, default=STYLE_WEIGHT, help="of the objective (default: %(default)g)"
+        "--style-weight", type=float, default=StyleWeights.style, help="of the objective (default: %(default)g)"
     )
     styles.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="px (default: 256 512)")
     styles.add_argument(

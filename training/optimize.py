@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from models.vgg import LossNetwork
+from training.config import StyleWeights
 from training.losses import CONTENT_LAYER, STYLE_LAYERS, feature_loss, style_grams, style_loss
-
-STYLE_WEIGHT = 1e5
-"""The gallery's, at which styles are judged where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +19,10 @@ class Objective:
     network: LossNetwork
     grams: Mapping[str, Tensor]
     """Gram matrices (C, C) of the style image."""
-    style_weight: float = STYLE_WEIGHT
+    style_weight: float = StyleWeights.style
 
     @classmethod
-    def of_style(cls, network: LossNetwork, style_3HW: Tensor, style_weight: float = STYLE_WEIGHT) -> "Objective":
+    def of_style(cls, network: LossNetwork, style_3HW: Tensor, style_weight: float = StyleWeights.style) -> "Objective":
         """The objective of one style image."""
         return cls(network, style_grams(network, style_3HW), style_weight)
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from models.card import Task
 from models.vgg import LossNetwork
+from training.config import StyleWeights
 from training.errors import CheckpointError, StyleImageError
 from training.losses import STYLE_IMAGE_SIZE
-from training.optimize import STYLE_WEIGHT, Objective
+from training.optimize import Objective
 from training.pictures import read_square, read_style_image
 from training.rivals import STARTS, Curve, Rivals, seconds_per_iteration
 from training.zoo import Archive, Style, label_folders, read_archive, read_styles
@@ -93,7 +94,7 @@ class StyleExam:
     """By size (height and width in px): on how many of the photos direct optimisation is run as well."""
     rivals: Rivals
     device: torch.device
-    style_weight: float = STYLE_WEIGHT
+    style_weight: float = StyleWeights.style
     """Of the objective. Styles trained at another one are judged fairly at theirs alone."""
 
     def measure(self, galleries: Sequence[Gallery]) -> StyleMeasures:
