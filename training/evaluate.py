@@ -11,19 +11,19 @@ from pathlib import Path
 import torch
 
 from training.checkpoint import write_whole
-from training.config import StyleWeights, parse_duration
+from training.config import StyleWeights
 from training.data import list_photos
 from training.errors import CheckpointError, ConfigError, TrainingError
 from training.losses import STYLE_IMAGE_SIZE, load_loss_network
 from training.lpips import load_lpips
-from training.options import DEFAULT_TRUNK, DEFAULT_ZOO
+from training.options import DEFAULT_TRUNK, DEFAULT_ZOO, duration
 from training.pictures import save_image
 from training.report import upscale_report
 from training.rivals import Rivals
 from training.sheets import previews_sheet, styles_contact_sheet, upscale_contact_sheet, upscale_examples
 from training.style_quality import Gallery, StyleExam, read_galleries
 from training.style_report import styles_report
-from training.upscale_quality import UpscaleExam, read_upscalers
+from training.upscale_quality import JPEG_QUALITY, UpscaleExam, read_upscalers
 
 BENCHMARKS = ("Set5", "Set14", "BSD100")
 SHEET_PHOTOS = 4
@@ -68,7 +68,7 @@ def _add_style_options(styles: argparse._ArgumentGroup) -> None:
     )
     styles.add_argument("--iterations", type=int, default=300, help="of direct optimisation (default: %(default)s)")
     styles.add_argument(
-        "--budget", type=parse_duration, default=math.inf, metavar="DURATION", help="start no rival after, as in 30m"
+        "--budget", type=duration, default=math.inf, metavar="DURATION", help="start no rival after, as in 30m"
     )
 
 
@@ -133,8 +133,9 @@ def evaluate_upscalers(options: argparse.Namespace) -> None:
     exam = UpscaleExam(folders, load_lpips(options.lpips_weights), torch.device(options.device), options.photos_count)
     heading = (
         "Reduced by Pillow's bicubic. PSNR (dB) and SSIM on BT.601 luma, `factor` px of border left out; LPIPS v0.1 "
-        "(AlexNet), lower is better. Colour: each channel's mean minus the input's, where it is off most. Grid: how "
-        "many dB more power than the truth has at the frequencies of a grid of `factor` px, on the same benchmarks."
+        "(AlexNet), lower is better. LPIPS of JPEG, on the same benchmarks: the input had been one of quality "
+        f"{JPEG_QUALITY}. Colour: each channel's mean minus the input's, where it is off most. Grid: how many dB more "
+        "power than the truth has at the frequencies of a grid of `factor` px, on the same benchmarks."
     )
     write_text(options.out / "upscale.md", upscale_report(exam.run(upscalers), heading))
     photos = spread(list_photos(folders[-1]), SHEET_PHOTOS)

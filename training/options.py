@@ -99,6 +99,30 @@ def _add_upscale_options(upscale: argparse.ArgumentParser) -> None:
     upscale.add_argument(
         "--blur-sigma", type=float, default=0.0, help="px; blur before the reduction, 1.0 in the paper"
     )
+    upscale.add_argument(
+        "--jpeg-share",
+        type=_share,
+        default=0.5,
+        help="of the pictures saved as JPEG after it, so that blocks are not enlarged; default: %(default)s",
+    )
+
+
+def duration(text: str) -> float:
+    """Seconds in `90s`, `30m` or `2h`. Raises `ArgumentTypeError`: argparse shows no other error's sentence."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: give 0 to 1")
+    return share
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -121,9 +145,9 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     machine.add_argument("--data-processes", type=int, default=1, help="processes that read photos (default: 1)")
     machine.add_argument(
-        "--save-every", type=parse_duration, default=180.0, metavar="DURATION", help="between checkpoints; default: 3m"
+        "--save-every", type=duration, default=180.0, metavar="DURATION", help="between checkpoints; default: 3m"
     )
     machine.add_argument(
-        "--time-limit", type=parse_duration, default=math.inf, metavar="DURATION", help="stop after, as in 30m"
+        "--time-limit", type=duration, default=math.inf, metavar="DURATION", help="stop after, as in 30m"
     )
     machine.add_argument("--tensorboard", action="store_true", help="log the losses into the run's folder")

@@ -1,5 +1,6 @@
 """Picture files to tensors and back."""
 
+import io
 import struct
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def to_image(picture_3HW: Tensor) -> Image.Image:
     """A float picture in [0, 1] as an RGB image."""
     levels_HW3 = (picture_3HW.detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
     return Image.fromarray(levels_HW3.numpy())
+
+
+def through_jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """What is left of an RGB picture that has been a JPEG of Pillow's `quality`, colours at half the resolution."""
+    with io.BytesIO() as file:
+        image.save(file, "JPEG", quality=quality)
+        with Image.open(file) as saved:
+            return saved.convert("RGB")
 
 
 def save_image(image: Image.Image, path: Path) -> None:

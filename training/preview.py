@@ -72,9 +72,9 @@ def upscale_sheet(task: UpscaleTask, photos: Sequence[Tensor]) -> Image.Image:
     device = device_of(task)
     rows = []
     task.network.eval()
-    for photo_3HW in photos:
+    for number, photo_3HW in enumerate(photos):
         high_res_BCHW = photo_3HW[None].to(device)
-        low_res_BCHW = task.degradation(high_res_BCHW)
+        low_res_BCHW = task.degradation(high_res_BCHW, torch.tensor([number]))
         bicubic_BCHW = functional.interpolate(low_res_BCHW, size=high_res_BCHW.shape[2:], mode="bicubic")
         with torch.no_grad():
             enlarged_BCHW = task.network(low_res_BCHW)

@@ -50,11 +50,12 @@ def _upscale_table(results: Sequence[UpscaleResult], *, with_published: bool) ->
         colour = farthest([cells[method, benchmark].colour for benchmark in benchmarks])
         grid = " / ".join(f"{cells[method, benchmark].grid:+.1f}" for benchmark in benchmarks)
         repetition = " / ".join(f"{cells[method, benchmark].repetition:.3f}" for benchmark in benchmarks)
-        rows.append([*row, " / ".join(f"{difference:+.2f}" for difference in colour), grid, repetition])
+        of_jpeg = " / ".join(f"{cells[method, benchmark].lpips_of_jpeg:.4f}" for benchmark in benchmarks)
+        rows.append([*row, of_jpeg, " / ".join(f"{difference:+.2f}" for difference in colour), grid, repetition])
     if with_published:
         rows += [_published_row(benchmarks, anchor) for anchor in PUBLISHED]
-    head = ["PSNR / SSIM / LPIPS", *benchmarks, "mean R / G / B off by, of 255", "grid, dB", "repetition"]
-    return table(head, rows)
+    means = ["LPIPS of JPEG", "mean R / G / B off by, of 255", "grid, dB", "repetition"]
+    return table(["PSNR / SSIM / LPIPS", *benchmarks, *means], rows)
 
 
 def _published_row(benchmarks: Sequence[str], anchor: Published) -> list[str]:
@@ -63,4 +64,4 @@ def _published_row(benchmarks: Sequence[str], anchor: Published) -> list[str]:
         psnr = f"{anchor.psnr[name]:.2f}" if name in anchor.psnr else "-"
         lpips = f"{anchor.lpips[name]:.4f}" if name in anchor.lpips else "-"
         cells.append(f"{psnr} / - / {lpips}")
-    return [anchor.method, *cells, "-", "-", "-"]
+    return [anchor.method, *cells, "-", "-", "-", "-"]

@@ -1,5 +1,6 @@
 """What is trained: styles on a trunk, or an upscaler. A task turns crops into losses and shows how far it has come."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,12 +25,15 @@ from training.losses import (
     texture_loss,
     total_variation,
 )
+from training.pictures import through_jpeg, to_image, to_tensor
 
 UPSCALE_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
 POOLED = 4
 """Px that a value of the last of them stands for."""
 PHASE_STRIDE = 7
 """Odd, so that all offsets have their turn, and large, so that neighbouring samples have unlike ones."""
+JPEG_QUALITIES = (50, 95)
+"""Of Pillow: from where blocks are plain to see, to where nobody finds them."""
 
 
 class StyleTask(nn.Module):
@@ -99,14 +103,28 @@ class Degradation:
     factor: int
     blur_sigma: float = 0.0
     """Standard deviation in px of a Gaussian blur before the bicubic reduction; 1.0 in the paper."""
+    jpeg_share: float = 0.0
+    """Of the pictures, how many are saved as JPEG after it, and read again."""
 
-    def __call__(self, high_res_BCHW: Tensor) -> Tensor:
-        """Reduces pictures `factor` times, rounded to the 256 levels that a file would hold."""
+    def __call__(self, high_res_BCHW: Tensor, number_B: Tensor) -> Tensor:
+        """Reduces pictures `factor` times, rounded to the 256 levels that a file would hold.
+
+        The sample's number in the run says whether a picture is saved as JPEG, and in which quality.
+        """
         blurred_BCHW = self._blur(high_res_BCHW) if self.blur_sigma else high_res_BCHW
         reduced_BCHW = functional.interpolate(
             blurred_BCHW, scale_factor=1 / self.factor, mode="bicubic", antialias=True, align_corners=False
         )
-        return (reduced_BCHW.clamp(0, 1) * 255).round() / 255
+        rounded_BCHW = (reduced_BCHW.clamp(0, 1) * 255).round() / 255
+        return self._save(rounded_BCHW, number_B) if self.jpeg_share else rounded_BCHW
+
+    def _save(self, picture_BCHW: Tensor, number_B: Tensor) -> Tensor:
+        pictures = []
+        for picture_CHW, number in zip(picture_BCHW, number_B.tolist(), strict=True):
+            rng = random.Random(f"jpeg/{number}")
+            saved = rng.random() < self.jpeg_share
+            pictures.append(_as_jpeg(picture_CHW, rng.randint(*JPEG_QUALITIES)) if saved else picture_CHW)
+        return torch.stack(pictures)
 
     def _blur(self, picture_BCHW: Tensor) -> Tensor:
         radius = int(3 * self.blur_sigma + 0.5)
@@ -116,6 +134,10 @@ class Degradation:
         padded_BCHW = functional.pad(picture_BCHW, (radius,) * 4, mode="reflect")
         rows_BCHW = functional.conv2d(padded_BCHW, kernel_311K, groups=3)
         return functional.conv2d(rows_BCHW, kernel_311K.transpose(2, 3), groups=3)
+
+
+def _as_jpeg(picture_CHW: Tensor, quality: int) -> Tensor:
+    return (to_tensor(through_jpeg(to_image(picture_CHW), quality)).float() / 255).to(picture_CHW.device)
 
 
 class UpscaleTask(nn.Module):
@@ -151,7 +173,7 @@ class UpscaleTask(nn.Module):
     def forward(self, high_res_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
         """Losses of a step, each a scalar."""
         with torch.autocast(high_res_BCHW.device.type, enabled=False):
-            low_res_BCHW = self.degradation(high_res_BCHW)
+            low_res_BCHW = self.degradation(high_res_BCHW, number_B)
         enlarged_BCHW = self.network(low_res_BCHW.contiguous(memory_format=torch.channels_last)).float()
         warming_up = bool(number_B.min() < self.warm_up_samples)
         pixel_weight = 1.0 if warming_up else self.weights.pixel

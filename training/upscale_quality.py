@@ -16,11 +16,14 @@ from training.errors import CheckpointError
 from training.losses import repetition_loss
 from training.lpips import Lpips
 from training.metrics import grid_power, mean_colour_difference, psnr, ssim
-from training.pictures import read_rgb, to_tensor
+from training.pictures import read_rgb, through_jpeg, to_tensor
 from training.zoo import Archive, label_folders, read_archive
 
 Enlarge = Callable[[Image.Image], Tensor]
 """A low-resolution picture to (1, 3, H, W) in [0, 1], enlarged."""
+
+JPEG_QUALITY = 75
+"""Pillow's default, and what much of the web is saved with."""
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +36,14 @@ class Quality:
     """dB on luma."""
     ssim: float
     lpips: float
-    colour: tuple[float, ...]
-    """Each channel's mean minus the input's, in levels of 255, in the picture where it is off most."""
+    lpips_of_jpeg: float
+    """That of what is made of the input once it has been a JPEG of `JPEG_QUALITY`."""
     grid: float
     """dB of `grid_power` more than the truth has."""
     repetition: float
     """Root of `repetition_loss`."""
+    colour: tuple[float, ...]
+    """Each channel's mean minus the input's, in levels of 255, in the picture where it is off most."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +98,13 @@ def measure(enlarge: Enlarge, factor: int, photos: Sequence[Path], lpips: Lpips)
             psnr(high_res_BCHW, truth_BCHW, factor),
             ssim(high_res_BCHW, truth_BCHW, factor),
             lpips(high_res_BCHW, truth_BCHW).item(),
+            lpips(enlarge(through_jpeg(low_res, JPEG_QUALITY)), truth_BCHW).item(),
             grid_power(high_res_BCHW, factor) - grid_power(truth_BCHW, factor),
             repetition_loss(high_res_BCHW, truth_BCHW, factor).sqrt().item(),
         ])  # fmt: skip
         colours.append(mean_colour_difference(high_res_BCHW, as_picture(low_res))[0].tolist())
-    psnrs, ssims, distances, grids, repetitions = zip(*rows, strict=True)
-    return Quality(fmean(psnrs), fmean(ssims), fmean(distances), farthest(colours), fmean(grids), fmean(repetitions))
+    decibels, similarity, distance, of_jpeg, grid, repetition = (fmean(column) for column in zip(*rows, strict=True))
+    return Quality(decibels, similarity, distance, of_jpeg, grid, repetition, farthest(colours))
 
 
 def farthest(colours: Sequence[Sequence[float]]) -> tuple[float, ...]:

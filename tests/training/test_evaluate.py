@@ -59,7 +59,10 @@ def test_upscalers_are_measured_beside_bicubic_and_the_published(
     assert "SRGAN (published)" in text
     assert "| mean R / G / B off by, of 255 |" in text
     row = next(line for line in text.splitlines() if line.startswith("| x4 ")).strip("| ").split(" | ")
-    colour, grid, repetition = (cell.split(" / ") for cell in row[-3:])
+    of_jpeg, colour, grid, repetition = (cell.split(" / ") for cell in row[-4:])
+    of_files = [cell.split(" / ")[2] for cell in row[1:4]]
+    assert all(0 < float(part) < 1 for part in of_jpeg)
+    assert of_jpeg != of_files
     assert [part[0] in "+-" for part in (*colour, *grid)] == [True] * 6
     assert all(0 < float(part) < 1 for part in repetition)
     with Image.open(tmp_path / "quality" / "upscale.jpg") as sheet:

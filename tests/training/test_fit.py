@@ -398,6 +398,23 @@ def test_what_is_done_cannot_be_changed() -> None:
     assert goes_on({"name": "x"}, {"name": "x"}, 3)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--jpeg-share", "1.5", "'1.5' is no share: give 0 to 1"),
+        ("--jpeg-share", "half", "'half' is no share: give 0 to 1"),
+        ("--time-limit", "soon", "'soon' is no duration: write 90s, 30m or 2h"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_a_sentence(
+    fit: Fit, option: str, value: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        fit("upscale", option, value)
+
+    assert sentence in capsys.readouterr().err
+
+
 def test_an_unwritable_zoo_is_named(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "zoo").write_text("a file where the folder should be")
 
@@ -406,11 +423,11 @@ def test_an_unwritable_zoo_is_named(fit: Fit, tmp_path: Path, caplog: pytest.Log
 
 
 def test_a_card_is_json_a_person_can_read(fit: Fit, tmp_path: Path) -> None:
-    assert fit("upscale", "--stages", "10x2@32", "--blur-sigma", 1.0) == 0
+    assert fit("upscale", "--stages", "10x2@32", "--blur-sigma", 1.0, "--jpeg-share", 0.25) == 0
 
     card = read_archive(tmp_path / "zoo" / "x4.pt", Task.UPSCALE).card
     training = json.loads(card.to_json())["training"]
-    assert training["degradation"] == {"factor": 4, "blur_sigma": 1.0}
+    assert training["degradation"] == {"factor": 4, "blur_sigma": 1.0, "jpeg_share": 0.25}
     assert training["photos"] == 7
     assert training["losses"].keys() == {
         "total", "pixel", "feature", "texture", "color", "repetition", "judge", "verdict",

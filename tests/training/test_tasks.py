@@ -24,7 +24,7 @@ def test_the_degradation_equals_pillows_bicubic(factor: int, size: tuple[int, in
     photo = draw_photo(0, *size)
     small = photo.resize((size[0] // factor, size[1] // factor), Image.Resampling.BICUBIC)
 
-    low_res_BCHW = Degradation(factor)(to_tensor(photo)[None].float() / 255)
+    low_res_BCHW = Degradation(factor)(to_tensor(photo)[None].float() / 255, torch.tensor([0]))
 
     difference = (low_res_BCHW[0] * 255).round() - to_tensor(small)
     assert difference.abs().max() <= 1
@@ -34,7 +34,7 @@ def test_the_degradation_gives_levels_of_a_file_and_keeps_the_mean_colour() -> N
     high_res_BCHW = to_tensor(draw_photo(1, 64, 64))[None].float() / 255
 
     for sigma in (0.0, 1.0):
-        low_res_BCHW = Degradation(4, sigma)(high_res_BCHW)
+        low_res_BCHW = Degradation(4, sigma)(high_res_BCHW, torch.tensor([0]))
         torch.testing.assert_close((low_res_BCHW * 255).round(), low_res_BCHW * 255)
         torch.testing.assert_close(low_res_BCHW.mean(dim=(2, 3)), high_res_BCHW.mean(dim=(2, 3)), atol=0.01, rtol=0)
 
@@ -50,6 +50,27 @@ def test_the_blur_is_a_gaussian_of_that_width() -> None:
     assert profile_W.sum() == pytest.approx(1, abs=1e-5)
     assert (profile_W * offsets**2).sum().sqrt() == pytest.approx(1.5, rel=0.05)
     assert np.argmax(profile_W.numpy()) == 16
+
+
+def test_a_share_of_the_pictures_has_been_jpeg_the_same_ones_each_time() -> None:
+    high_res_BCHW = (to_tensor(draw_photo(1, 128, 128))[None].float() / 255).expand(40, -1, -1, -1)
+    number_B = torch.arange(40)
+
+    whole_BCHW = Degradation(4)(high_res_BCHW, number_B)
+    shared_BCHW = Degradation(4, jpeg_share=0.5)(high_res_BCHW, number_B)
+    all_BCHW = Degradation(4, jpeg_share=1.0)(high_res_BCHW, number_B)
+
+    damage_B = (shared_BCHW - whole_BCHW).abs().amax(dim=(1, 2, 3))
+    assert 10 < (damage_B > 0).sum() < 30
+    # Qualities differ, and none is so low that the picture is gone.
+    assert len(set(damage_B.tolist())) > 5
+    assert (shared_BCHW - whole_BCHW).abs().mean() < 0.03
+    assert ((all_BCHW - whole_BCHW).abs().amax(dim=(1, 2, 3)) > 0).all()
+    torch.testing.assert_close((all_BCHW * 255).round(), all_BCHW * 255)
+    # A broken run sees what an unbroken one would have seen.
+    torch.testing.assert_close(
+        Degradation(4, jpeg_share=0.5)(high_res_BCHW[7:9], number_B[7:9]), shared_BCHW[7:9], rtol=0, atol=0
+    )
 
 
 def test_samples_take_their_styles_in_turn(loss_weights: Path) -> None:
