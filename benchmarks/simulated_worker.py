@@ -51,6 +51,7 @@ class SimulatedRuntime:
 
     name = "simulated"
     gpu: str | None = None
+    batches_at_once = 1
 
     def __init__(self, latency_s: float) -> None:
         self._latency_s = latency_s

@@ -27,6 +27,9 @@ class Stream:
     def synchronize(self) -> None:
         pass
 
+    def wait_stream(self, other: "Stream") -> None:
+        pass
+
 
 class Graph:
     """Records nothing: what it replays is not right, and should be found out."""

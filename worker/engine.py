@@ -1,7 +1,6 @@
 """Runs pictures through networks on one device, in batches that fit."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isqrt, prod
@@ -14,6 +13,7 @@ from worker.batching import BatchKey, plan_batches
 from worker.careful import CarefulNetwork
 from worker.catalog import LoadedTrunk, LoadedUpscaler
 from worker.contract import ErrorCode
+from worker.device_calls import DeviceCalls
 from worker.enlarging import UPSCALE_TILE, enlarge_in_tiles, tile_shape, tiled_size
 from worker.errors import DeviceLostError, JobError
 from worker.large_pictures import STAGE_TILE_PX, LargePainting, can_paint_in_tiles
@@ -86,10 +86,11 @@ def tell_nobody(reason: Reason) -> None:
 
 
 class Engine:
-    """Turns tasks into pictures; a task that fails fails alone.
+    """Turns tasks into pictures; a task that fails fails alone. Several threads may have batches computed.
 
-    If memory runs out, half the batch is tried, then smaller tiles; then the picture is too large. What helped is
-    remembered. A GPU that is lost fails whatever comes: then it is the engine that fails.
+    If memory runs out, the batch is tried without others beside it, then half of it, then smaller tiles; then the
+    picture is too large. What helped is remembered. A GPU that is lost fails whatever comes: then it is the engine that
+    fails.
     """
 
     def __init__(
@@ -102,16 +103,19 @@ class Engine:
         """`batch_px`: pixels that go to the device at once, none to measure what is best (`measure`).
 
         `whole_px`: pixels up to which a photo is painted in one piece. `report` is told of each retry, `count_busy` of
-        the seconds of each call.
+        the seconds that the device was busy.
         """
         self._limits = Limits(batch_px, whole_px)
         self._report = report
-        self._count_busy = count_busy
-        self.busy_since: float | None = None
-        """When the device was last called, in seconds of `time.monotonic`; none while it is idle.
+        self._calls = DeviceCalls(count_busy)
+
+    @property
+    def busy_since(self) -> float | None:
+        """When the device was called, in seconds of `time.monotonic`; none while it is idle.
 
         A large picture is many calls: it may take longer than any device that does not hang takes for one.
         """
+        return self._calls.busy_since
 
     def measure(self, models: Iterable[LoadedTrunk | LoadedUpscaler]) -> None:
         """Finds the best batch of each model, unless it was given; takes about `MEASURING_S` for each."""
@@ -139,30 +143,29 @@ class Engine:
 
         Raises `DeviceLostError`.
         """
-        self._note_call()
-        try:
-            return self._run(tasks)
-        finally:
-            self._note_end()
-            self.busy_since = None
-
-    def _note_call(self) -> None:
-        self._note_end()
-        self.busy_since = time.monotonic()
-
-    def _note_end(self) -> None:
-        if self.busy_since is not None:
-            self._count_busy(time.monotonic() - self.busy_since)
+        with self._calls.together() as visit:
+            outcome = self._try(tasks)
+        if not isinstance(outcome, Exception):
+            return outcome
+        # What is found out about a failure should be about these tasks, not about those beside them.
+        with self._calls.alone():
+            if is_out_of_memory(outcome) and visit.met_others:
+                tasks[0].model.network.free_memory()
+                return self._run(tasks)
+            return self._retry(tasks, outcome)
 
     def _run(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
+        outcome = self._try(tasks)
+        return self._retry(tasks, outcome) if isinstance(outcome, Exception) else outcome
+
+    def _try(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError] | Exception:
         try:
             return self._compute(tasks)
         except Exception as error:
             if not is_out_of_memory(error):
                 log.exception("A batch of %d for %s cannot be computed.", len(tasks), tasks[0].key)
             # Its frames hold the memory that the next try needs.
-            failure = error.with_traceback(None)
-        return self._retry(tasks, failure)
+            return error.with_traceback(None)
 
     def _retry(self, tasks: Sequence[EngineTask], failure: Exception) -> list[Pixels | JobError]:
         if is_out_of_memory(failure):
@@ -252,7 +255,7 @@ class Engine:
         return task.overlap is not None if isinstance(task, EnlargeTask) else can_paint_in_tiles(self._careful(task))
 
     def _careful(self, task: EngineTask) -> CarefulNetwork:
-        return CarefulNetwork(task.model.network, lambda: self._report("float32"), self._note_call)
+        return CarefulNetwork(task.model.network, lambda: self._report("float32"), self._calls.note)
 
 
 def _trial(model: LoadedTrunk | LoadedUpscaler) -> Callable[[int], object]:

@@ -1,7 +1,8 @@
 """Requests on their way from file bytes to file bytes: decoded, computed and encoded side by side.
 
 While the device computes one batch, threads encode the one before and decode the one after it. The device never waits
-for a batch to fill: what is ready when it becomes free goes together.
+for a batch to fill: what is ready when it becomes free goes together. To one that copies while it computes, the next
+batch goes before it is free, if nothing could be added to that batch any more.
 """
 
 import logging
@@ -80,11 +81,12 @@ class PicturePipeline:
         max_delay_s: float = 0.0,
         max_decoding: int = CODEC_THREADS,
         quick_jpeg: QuickJpeg | None = None,
+        batches_at_once: int = 1,
     ) -> None:
         """`max_batch`: most pictures of a batch; `max_delay_s`: how long a free device waits for one to fill.
 
         `max_decoding`: most pictures that are decoded at a time; as many as `codec` has threads. `quick_jpeg` decodes
-        large photos that are to be painted.
+        large photos that are to be painted. `batches_at_once`: see `Runtime.batches_at_once`.
         """
         self._catalog = catalog
         self._engine = engine
@@ -96,7 +98,7 @@ class PicturePipeline:
         self._quick_jpeg = quick_jpeg
         lock = threading.Lock()
         self._work = threading.Condition(lock)
-        """Where the device's thread waits. It and the next guard all that follows."""
+        """Where the device's threads wait. It and the next guard all that follows."""
         self._has_room = threading.Condition(lock)
         """Where those wait who take jobs. They are woken only if there is room: pictures take many steps."""
         self._waiting: deque[Request] = deque()
@@ -104,25 +106,32 @@ class PicturePipeline:
         self._ready: Backlog[_Work] = Backlog()
         self._encoding: dict[int, int] = {}
         """Pixels by picture: `id` of its work."""
+        self._computing = 0
+        """Batches at the device."""
         self._batch_px = engine.starting_budget_px
         self._mean_px = float(self._batch_px)
         self._stopping = False
         self._answered: Answered = lambda request, answer: None
-        self._device = threading.Thread(target=self._run_device, name="device", daemon=True)
+        self._devices = [
+            threading.Thread(target=self._run_device, name=f"device_{index}", daemon=True)
+            for index in range(batches_at_once)
+        ]
         self.failure: BaseException | None = None
-        """What ended the device's thread, if a fault of ours did."""
+        """What ended one of the device's threads, if a fault of ours did."""
 
     def start(self, answered: Answered) -> None:
         """From now on takes requests."""
         self._answered = answered
-        self._device.start()
+        for thread in self._devices:
+            thread.start()
 
     def stop(self) -> None:
-        """Ends the device's thread, once it has computed what is ready. To be called when nothing is in hand."""
+        """Ends the device's threads, once they have computed what is ready. To be called when nothing is in hand."""
         with self._work:
             self._stopping = True
-            self._work.notify()
-        self._device.join()
+            self._work.notify_all()
+        for thread in self._devices:
+            thread.join()
 
     def wait_for_room(self, timeout_s: float) -> int:
         """How many more jobs can be taken, as soon as there is room; 0 if there is none in that time."""
@@ -211,7 +220,11 @@ class PicturePipeline:
     def _run_device(self) -> None:
         try:
             while works := self._next_batch():
-                self._run_batch(works)
+                try:
+                    self._run_batch(works)
+                finally:
+                    with self._work:
+                        self._computing -= 1
         except BaseException as error:
             log.critical("The device's thread fails.", exc_info=True)
             self.failure = error
@@ -220,14 +233,23 @@ class PicturePipeline:
         """What goes to the device next; waits for it. Empty at the end."""
         with self._work:
             while not self._stopping or self._ready:
-                if self._ready and not self._is_behind():
+                if self._ready and not self._is_behind() and self._may_go():
                     delay_s = self._delay_s()
                     if delay_s <= 0:
                         return self._take_batch()
                     self._work.wait(delay_s)
                 else:
                     self._work.wait()
+            # Another thread of the device may wait for what this one has taken.
+            self._work.notify_all()
         return []
+
+    def _may_go(self) -> bool:
+        """Whether a batch may go to the device: also to a busy one, if it is full. Large pictures wait for memory."""
+        if not self._computing:
+            return True
+        budget_px = self._budget_px()
+        return self._ready.oldest_key.pixels <= budget_px and self._ready.would_fill(budget_px, self._max_batch)
 
     def _is_behind(self) -> bool:
         """Whether so much waits to be encoded that more would only fill the memory."""
@@ -245,6 +267,7 @@ class PicturePipeline:
 
     def _take_batch(self) -> list[_Work]:
         works = self._ready.take(self._budget_px(), self._max_batch)
+        self._computing += 1
         self._decode_ahead()
         self._tell_of_room()
         return works

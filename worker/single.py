@@ -54,7 +54,16 @@ def run(settings: WorkerSettings, runtime: Runtime | None = None) -> None:
     with ThreadPoolExecutor(CODEC_THREADS, "codec") as codec:
         delay_s = settings.max_batch_delay_ms / 1000
         quick_jpeg = _find_quick_jpeg(settings, runtime, codec)
-        pipeline = PicturePipeline(catalog, engine, codec, metrics, settings.max_batch, delay_s, quick_jpeg=quick_jpeg)
+        pipeline = PicturePipeline(
+            catalog,
+            engine,
+            codec,
+            metrics,
+            settings.max_batch,
+            delay_s,
+            quick_jpeg=quick_jpeg,
+            batches_at_once=runtime.batches_at_once,
+        )
         worker = BatchWorker(connection, pipeline, name, metrics, pulse)
         worker.stop_on_signals()
         watchdog = Watchdog(lambda: engine.busy_since, settings.device_timeout_s)

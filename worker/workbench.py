@@ -60,6 +60,6 @@ def open_engine(
     report: Callable[[Reason], None] = tell_nobody,
     count_busy: Callable[[float], object] = lambda _: None,
 ) -> Engine:
-    """What runs batches. `report` is told of each retry, `count_busy` of the seconds of each call of the device."""
+    """What runs batches. `report` is told of each retry, `count_busy` of the seconds that the device was busy."""
     given = settings.batch_megapixels
     return Engine(None if given is None else round(given * 1e6), report=report, count_busy=count_busy)

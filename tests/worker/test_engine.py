@@ -1,5 +1,7 @@
 import logging
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,6 +228,39 @@ def test_half_a_batch_is_tried_and_remembered(reports: Counter[Reason]) -> None:
     assert engine.plan(tasks) == [[0, 1], [2, 3]]
     assert network.failures == 1
     assert engine.budget_px(EnlargeTask(photo(16, 16), upscaler_of(Inverting())).key) == MUCH_PX
+
+
+class Shared(Inverting):
+    """A network on a device that has memory for one batch; the first keeps it until it is told to end."""
+
+    def __init__(self) -> None:
+        self.entered, self.may_end = threading.Event(), threading.Event()
+        self.tried: list[int] = []
+        """Pictures in each batch."""
+
+    def paint(self, pixels_BHWC: Pixels, norm_BP: Norms) -> Pixels:
+        self.tried.append(len(pixels_BHWC))
+        if not self.entered.is_set():
+            self.entered.set()
+            assert self.may_end.wait(60)
+        elif not self.may_end.is_set():
+            self.may_end.set()
+            raise RuntimeError(OUT_OF_MEMORY)
+        return super().paint(pixels_BHWC, norm_BP)
+
+
+def test_memory_that_another_batch_has_is_waited_for(reports: Counter[Reason]) -> None:
+    network, engine = Shared(), engine_that_tells(reports)
+    tasks = paint_tasks(network, [10, 20, 30])
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(engine.run, tasks[:1])
+        assert network.entered.wait(60)
+        results = engine.run(tasks[1:])
+        assert picture(first.result()[0])[0, 0, 0] == 245
+    assert [picture(result)[0, 0, 0] for result in results] == [235, 225]
+    assert network.tried == [1, 2, 2]
+    assert not reports
+    assert engine.budget_px(tasks[0].key) == MUCH_PX
 
 
 def test_tiles_are_tried_and_remembered(catalog: Catalog, reports: Counter[Reason]) -> None:

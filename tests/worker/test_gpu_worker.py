@@ -39,11 +39,22 @@ def test_a_worker_on_a_gpu_paints_enlarges_and_tells_its_memory(
     enlarged = Engine(1_000_000).run([EnlargeTask(pixels_HWC, catalog.upscalers[2])])[0]
     assert isinstance(painted, np.ndarray)
     assert isinstance(enlarged, np.ndarray)
-    settings = {"devices": "cuda:0", "cuda_graphs": "true", "gpu_jpeg": "true", "metrics_port": str(port)}
+    settings = {
+        "devices": "cuda:0",
+        "cuda_graphs": "true",
+        "gpu_jpeg": "true",
+        "metrics_port": str(port),
+        "max_batch": "2",
+    }
     with running_worker(redis.url, small_zoo, (*BEFORE, "worker"), **settings) as worker:
         # Often enough that the shape is recorded.
         for _ in range(CALLS_BEFORE + 2):
             result, content = client.wait(client.stylize(encode(PHOTO, "PNG")))
+            assert result.status is JobStatus.FINISHED
+            assert difference(content, painted) < 1
+        # Batches that go to a device which is at another one.
+        for sent in [client.stylize(encode(PHOTO, "PNG")) for _ in range(12)]:
+            result, content = client.wait(sent)
             assert result.status is JobStatus.FINISHED
             assert difference(content, painted) < 1
         result, content = client.wait(client.upscale(encode(PHOTO, "PNG")))

@@ -64,10 +64,13 @@ def catalog(small_zoo: Path) -> Catalog:
 
 
 @contextmanager
-def bench(catalog: Catalog, max_batch: int = 32, max_delay_s: float = 0.0) -> Iterator[Bench]:
+def bench(catalog: Catalog, max_batch: int = 32, max_delay_s: float = 0.0, batches_at_once: int = 1) -> Iterator[Bench]:
     engine, metrics = GatedEngine(), WorkerMetrics()
     with ThreadPoolExecutor(DECODERS) as codec:
-        made = Bench(PicturePipeline(catalog, engine, codec, metrics, max_batch, max_delay_s, DECODERS), engine, codec)
+        pipeline = PicturePipeline(
+            catalog, engine, codec, metrics, max_batch, max_delay_s, DECODERS, batches_at_once=batches_at_once
+        )
+        made = Bench(pipeline, engine, codec)
         made.pipeline.start(lambda request, answer: made.answers.put((request, answer)))
         yield made
         made.engine.gate.release(1000)
@@ -107,6 +110,34 @@ def test_the_next_batch_fills_while_one_is_computed(catalog: Catalog) -> None:
         assert [made.answer().result.status for _ in range(7)] == [JobStatus.FINISHED] * 7
         assert sum(sizes) == 6
         assert max(sizes) <= 4
+
+
+def test_a_busy_device_that_takes_two_batches_gets_the_next_when_it_is_full(catalog: Catalog) -> None:
+    with bench(catalog, batches_at_once=2) as made:
+        made.submit(1)
+        assert made.engine.entered.get(timeout=60) == 1  # a free device waits for nobody
+        made.submit(3)
+        until(lambda: len(made.pipeline._ready) == 3)
+        assert made.engine.entered.empty()
+        made.submit(2)
+        assert made.engine.entered.get(timeout=60) == 4
+        made.engine.gate.release(2)
+        assert made.engine.entered.get(timeout=60) == 1
+        made.engine.gate.release(1)
+        assert [made.answer().result.status for _ in range(6)] == [JobStatus.FINISHED] * 6
+
+
+def test_a_picture_larger_than_a_batch_has_the_memory_to_itself(catalog: Catalog) -> None:
+    with bench(catalog, batches_at_once=2) as made:
+        made.submit(1)
+        assert made.engine.entered.get(timeout=60) == 1
+        made.pipeline.submit([Request(job(1), encode(draw_photo(3 * SIDE, 2 * SIDE)))])
+        until(lambda: len(made.pipeline._ready) == 1)
+        assert made.engine.entered.empty()
+        made.engine.gate.release(1)
+        assert made.engine.entered.get(timeout=60) == 1
+        made.engine.gate.release(1)
+        assert [made.answer().result.status for _ in range(2)] == [JobStatus.FINISHED] * 2
 
 
 def test_there_is_room_for_so_much_and_no_more(catalog: Catalog) -> None:

@@ -63,6 +63,8 @@ class Runtime(Protocol):
     """As a person would call it, with the precision: `CPU bfloat16`."""
     gpu: str | None
     """As PyTorch calls it: `cuda:0`; none on a CPU."""
+    batches_at_once: int
+    """From how many threads it is best called. Where copies overlap with computing, the next batch is on its way."""
 
     def load(self, archive: Archive) -> Network:
         """Puts a network on the device."""

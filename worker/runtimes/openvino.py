@@ -141,6 +141,7 @@ class OpenVinoRuntime:
         self._threads = threads
         self.device = f"CPU {self._precision}"
         self.gpu: str | None = None
+        self.batches_at_once = 1
 
     def load(self, archive: Archive) -> OpenVinoNetwork:
         """See `Runtime.load`."""

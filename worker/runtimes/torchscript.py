@@ -4,7 +4,7 @@ import copy
 import logging
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from worker.archive import Archive
 from worker.arrays import Norms, Pixels
 from worker.runtimes import Values
 from worker.runtimes.cuda_graphs import GraphedNetwork
+from worker.runtimes.gpu_streams import GpuStreams
 from worker.runtimes.methods import Method
 from worker.runtimes.pixel_modules import count_blocks, to_pixel_module
 from worker.runtimes.reach import measure_reach
@@ -53,8 +54,7 @@ class TorchScriptNetwork:
             if (method, block) not in self._modules:
                 self._modules[method, block] = self._runtime.freeze(self._archive, method, block)
             module = self._modules[method, block]
-        with torch.inference_mode():
-            return self._runtime.to_host(module(*map(self._runtime.to_device, inputs)))
+        return self._runtime.call(module, inputs)
 
     side_by_side = 1
     """See `Network.side_by_side`."""
@@ -102,6 +102,8 @@ class TorchScriptRuntime:
         self._device = torch.device(device)
         self.dtype = dtypes[precision]
         self.gpu = device if half_by_default else None
+        self._streams = GpuStreams(self._device) if half_by_default else None
+        self.batches_at_once = 2 if half_by_default else 1
         self.cuda_graphs = cuda_graphs and half_by_default
         self.device = f"{device} {str(self.dtype).removeprefix('torch.')}"
 
@@ -121,23 +123,20 @@ class TorchScriptRuntime:
             warnings.simplefilter("ignore", DeprecationWarning)
             if self.gpu is None:
                 return torch.jit.freeze(module)  # type: ignore[no-any-return]
-            return _optimize_for_gpu(torch.jit.freeze(_channels_last(module)))
+            optimized = _optimize_for_gpu(torch.jit.freeze(_channels_last(module)))
+        # The stream that computes does not wait for the one that has laid out the weights.
+        torch.cuda.current_stream(self._device).synchronize()
+        return optimized
 
-    def to_device(self, values: Pixels | Values) -> Tensor:
-        """An array on the device, floats in the runtime's precision. To a GPU it is on its way when this returns."""
-        tensor = torch.from_numpy(np.require(values, requirements=("C", "W")))
-        if self.gpu is not None:
-            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
-
-    def to_host(self, values: Tensor) -> npt.NDArray[Any]:
-        """A result as an array, when it is there."""
-        values = values.contiguous()
-        if self.gpu is not None:
-            pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            values = pinned.copy_(values, non_blocking=True)
-            torch.cuda.current_stream(self._device).synchronize()
-        on_host: npt.NDArray[Any] = values.numpy()
+    def call(self, module: Callable[..., Tensor], inputs: Sequence[Pixels | Values]) -> npt.NDArray[Any]:
+        """What a module on the device makes of arrays; floats go to it in the runtime's precision."""
+        tensors = [torch.from_numpy(np.require(values, requirements=("C", "W"))) for values in inputs]
+        with torch.inference_mode():
+            if self._streams is not None:
+                result = self._streams.call(module, tensors, self.dtype)
+            else:
+                result = module(*tensors).contiguous()
+        on_host: npt.NDArray[Any] = result.numpy()
         return on_host
 
 
