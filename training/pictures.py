@@ -49,7 +49,7 @@ def read_square(path: Path, size: int) -> Tensor:
     side = min(photo.size)
     left, top = (photo.width - side) // 2, (photo.height - side) // 2
     square = photo.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
-    return to_tensor(square).float() / 255
+    return to_picture(square)
 
 
 def read_style_image(path: Path, size: int) -> Tensor:
@@ -60,12 +60,17 @@ def read_style_image(path: Path, size: int) -> Tensor:
         raise StyleImageError(f"Cannot read the style image {path}: {error}.") from error
     scale = size / max(image.size)
     resized = image.resize([max(round(side * scale), 32) for side in image.size], Image.Resampling.LANCZOS)
-    return to_tensor(resized).float() / 255
+    return to_picture(resized)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
     """An RGB picture as uint8 (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def to_picture(image: Image.Image) -> Tensor:
+    """An RGB picture as float (3, H, W) in [0, 1]."""
+    return to_tensor(image).float() / 255
 
 
 def to_image(picture_3HW: Tensor) -> Image.Image:

@@ -25,7 +25,7 @@ from training.losses import (
     texture_loss,
     total_variation,
 )
-from training.pictures import through_jpeg, to_image, to_tensor
+from training.pictures import through_jpeg, to_image, to_picture
 
 UPSCALE_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
 POOLED = 4
@@ -105,12 +105,11 @@ class Degradation:
     """Standard deviation in px of a Gaussian blur before the bicubic reduction; 1.0 in the paper."""
     jpeg_share: float = 0.0
     """Of the pictures, how many are saved as JPEG after it, and read again."""
+    seed: int = 0
+    """Decides, with a sample's number in the run, whether it is saved as JPEG, and in which quality."""
 
     def __call__(self, high_res_BCHW: Tensor, number_B: Tensor) -> Tensor:
-        """Reduces pictures `factor` times, rounded to the 256 levels that a file would hold.
-
-        The sample's number in the run says whether a picture is saved as JPEG, and in which quality.
-        """
+        """Reduces pictures `factor` times, rounded to the 256 levels that a file would hold."""
         blurred_BCHW = self._blur(high_res_BCHW) if self.blur_sigma else high_res_BCHW
         reduced_BCHW = functional.interpolate(
             blurred_BCHW, scale_factor=1 / self.factor, mode="bicubic", antialias=True, align_corners=False
@@ -121,7 +120,7 @@ class Degradation:
     def _save(self, picture_BCHW: Tensor, number_B: Tensor) -> Tensor:
         pictures = []
         for picture_CHW, number in zip(picture_BCHW, number_B.tolist(), strict=True):
-            rng = random.Random(f"jpeg/{number}")
+            rng = random.Random(f"{self.seed}/jpeg/{number}")
             saved = rng.random() < self.jpeg_share
             pictures.append(_as_jpeg(picture_CHW, rng.randint(*JPEG_QUALITIES)) if saved else picture_CHW)
         return torch.stack(pictures)
@@ -137,7 +136,7 @@ class Degradation:
 
 
 def _as_jpeg(picture_CHW: Tensor, quality: int) -> Tensor:
-    return (to_tensor(through_jpeg(to_image(picture_CHW), quality)).float() / 255).to(picture_CHW.device)
+    return to_picture(through_jpeg(to_image(picture_CHW), quality)).to(picture_CHW.device)
 
 
 class UpscaleTask(nn.Module):

@@ -16,7 +16,7 @@ from training.errors import CheckpointError
 from training.losses import repetition_loss
 from training.lpips import Lpips
 from training.metrics import grid_power, mean_colour_difference, psnr, ssim
-from training.pictures import read_rgb, through_jpeg, to_tensor
+from training.pictures import read_rgb, through_jpeg, to_picture
 from training.zoo import Archive, label_folders, read_archive
 
 Enlarge = Callable[[Image.Image], Tensor]
@@ -58,7 +58,7 @@ class UpscaleResult:
 
 def as_picture(image: Image.Image) -> Tensor:
     """An RGB image as float (1, 3, H, W) in [0, 1]."""
-    return to_tensor(image)[None].float() / 255
+    return to_picture(image)[None]
 
 
 def bicubic(factor: int) -> Enlarge:

@@ -79,7 +79,7 @@ def _build_task(options: argparse.Namespace, schedule: Schedule) -> tuple[Upscal
     before = start_from(network, options.start_from) if options.start_from else {}
     task = UpscaleTask(
         network,
-        Degradation(options.factor, options.blur_sigma, options.jpeg_share),
+        Degradation(options.factor, options.blur_sigma, options.jpeg_share, schedule.seed),
         load_loss_network(options.loss_weights),
         _weights(options),
         warm_up_samples=schedule.samples_before(_warm_up(options, schedule)),

@@ -427,7 +427,7 @@ def test_a_card_is_json_a_person_can_read(fit: Fit, tmp_path: Path) -> None:
 
     card = read_archive(tmp_path / "zoo" / "x4.pt", Task.UPSCALE).card
     training = json.loads(card.to_json())["training"]
-    assert training["degradation"] == {"factor": 4, "blur_sigma": 1.0, "jpeg_share": 0.25}
+    assert training["degradation"] == {"factor": 4, "blur_sigma": 1.0, "jpeg_share": 0.25, "seed": 0}
     assert training["photos"] == 7
     assert training["losses"].keys() == {
         "total", "pixel", "feature", "texture", "color", "repetition", "judge", "verdict",

@@ -14,7 +14,7 @@ from training.balance import STRENGTHS, UntrainedLosses, measure_untrained
 from training.config import StyleWeights, UpscaleWeights
 from training.discriminator import FeatureDiscriminator
 from training.losses import load_loss_network
-from training.pictures import to_tensor
+from training.pictures import to_picture, to_tensor
 from training.tasks import Degradation, StyleTask, UpscaleTask
 
 
@@ -24,14 +24,14 @@ def test_the_degradation_equals_pillows_bicubic(factor: int, size: tuple[int, in
     photo = draw_photo(0, *size)
     small = photo.resize((size[0] // factor, size[1] // factor), Image.Resampling.BICUBIC)
 
-    low_res_BCHW = Degradation(factor)(to_tensor(photo)[None].float() / 255, torch.tensor([0]))
+    low_res_BCHW = Degradation(factor)(to_picture(photo)[None], torch.tensor([0]))
 
     difference = (low_res_BCHW[0] * 255).round() - to_tensor(small)
     assert difference.abs().max() <= 1
 
 
 def test_the_degradation_gives_levels_of_a_file_and_keeps_the_mean_colour() -> None:
-    high_res_BCHW = to_tensor(draw_photo(1, 64, 64))[None].float() / 255
+    high_res_BCHW = to_picture(draw_photo(1, 64, 64))[None]
 
     for sigma in (0.0, 1.0):
         low_res_BCHW = Degradation(4, sigma)(high_res_BCHW, torch.tensor([0]))
@@ -53,7 +53,7 @@ def test_the_blur_is_a_gaussian_of_that_width() -> None:
 
 
 def test_a_share_of_the_pictures_has_been_jpeg_the_same_ones_each_time() -> None:
-    high_res_BCHW = (to_tensor(draw_photo(1, 128, 128))[None].float() / 255).expand(40, -1, -1, -1)
+    high_res_BCHW = to_picture(draw_photo(1, 128, 128))[None].expand(40, -1, -1, -1)
     number_B = torch.arange(40)
 
     whole_BCHW = Degradation(4)(high_res_BCHW, number_B)
@@ -71,6 +71,7 @@ def test_a_share_of_the_pictures_has_been_jpeg_the_same_ones_each_time() -> None
     torch.testing.assert_close(
         Degradation(4, jpeg_share=0.5)(high_res_BCHW[7:9], number_B[7:9]), shared_BCHW[7:9], rtol=0, atol=0
     )
+    assert not torch.equal(Degradation(4, jpeg_share=0.5, seed=1)(high_res_BCHW, number_B), shared_BCHW)
 
 
 def test_samples_take_their_styles_in_turn(loss_weights: Path) -> None:
@@ -149,7 +150,7 @@ def test_colours_are_compared_as_they_are_shown(loss_weights: Path) -> None:
 
 def test_the_balance_is_the_same_for_every_style_image(loss_weights: Path) -> None:
     network = load_loss_network(loss_weights)
-    photos_BCHW = torch.stack([to_tensor(draw_photo(index, 64, 64)) for index in range(3)]).float() / 255
+    photos_BCHW = torch.stack([to_picture(draw_photo(index, 64, 64)) for index in range(3)])
     rows = torch.rand(1, 1, 64).expand(3, 64, 64)
 
     for style_3HW in (rows, 0.5 * rows):
