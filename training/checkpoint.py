@@ -91,6 +91,15 @@ def load_checkpoint(
         raise CheckpointError(f"Cannot go on from {path}: {error}. Give another --run to start anew.") from error
 
 
+def saved_config(path: Path) -> dict[str, Any] | None:
+    """The config of the run that a checkpoint is of. None where `load_checkpoint` would say that there is none."""
+    try:
+        config: dict[str, Any] = read_saved(path)["config"]
+        return config
+    except (OSError, KeyError, TypeError):
+        return None
+
+
 def goes_on(saved: dict[str, Any], config: dict[str, Any], step: int) -> bool:
     """Whether a run of `config` would have done the same up to `step`: only stages still to come may differ."""
     return _until(saved, step) == _until(config, step)

@@ -68,7 +68,7 @@ class UpscaleWeights:
     """Weights of the parts of the super-resolution objective."""
 
     pixel: float = 0.1
-    feature: float = 1.0
+    feature: float = 4.0
     texture: float = 2.0
     color: float = 200.0
     """Enough that no grid is left. At 30 there was one, with 10 to 13 dB more power than photos have (4 times)."""
@@ -81,6 +81,11 @@ class UpscaleWeights:
     def compares_features(self) -> bool:
         """Whether the loss network is needed; without it there is the per-pixel loss alone."""
         return bool(self.feature or self.texture)
+
+    @property
+    def judged(self) -> bool:
+        """Whether a discriminator learns beside the upscaler."""
+        return bool(self.adversarial and self.compares_features)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 WIDTH = 48
-_CHANNELS = {"relu2_2": 128, "relu3_3": 256}
+_CHANNELS = {"relu2_2": 128, "relu3_3": 256, "relu4_3": 512}
 
 
 class FeatureDiscriminator(nn.Module):

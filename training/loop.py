@@ -16,7 +16,7 @@ from training.checkpoint import Progress, load_checkpoint, save_checkpoint, set_
 from training.config import Schedule
 from training.data import BatchPlan, CropPolicy, PhotoCrops, load_batches
 from training.distributed import ProcessGroup
-from training.errors import PhotosError
+from training.errors import DeviceMemoryError, PhotosError
 from training.journal import LossWriter, ignore_losses
 from training.memory import memory_error
 from training.muon import Muon
@@ -81,6 +81,10 @@ class Trainer:
     """What the task's parameters of these names learn at, in learning rates; others at 1."""
     orthogonal: Collection[str] = ()
     """Names of weights of convolutions that learn by `Muon`'s rule."""
+    before_step: Callable[[], None] = lambda: None
+    """Called once there are gradients."""
+    after_step: Callable[[], None] = lambda: None
+    """Called once the weights have moved."""
     progress: Progress = field(default_factory=Progress)
 
     def run(self) -> bool:
@@ -95,7 +99,12 @@ class Trainer:
         self.task.train()
         stop = StopRequest(self.settings.time_limit_s)
         with stop.on_signals():
-            self._run_steps(optimizer, stop)
+            try:
+                self._run_steps(optimizer, stop)
+            except DeviceMemoryError:
+                # What has been learned is whole: a smaller batch goes on with it.
+                self._save(optimizer)
+                raise
             self.task.eval()
             self._save(optimizer)
             # `torchrun` ends all processes as soon as one has ended: none leaves before the checkpoint is there.
@@ -184,10 +193,10 @@ class Trainer:
             losses = None
         if losses is None:
             # Here, because the frames of an error in hand hold all that the failed step had in memory.
-            raise memory_error(
-                pictures_BCHW, lambda size: self._gradients(self.task, pictures_BCHW[:size], number_B[:size].to(device))
-            )
+            raise self._memory_error(pictures_BCHW, number_B)
+        self.before_step()
         optimizer.step()
+        self.after_step()
         return losses
 
     def _gradients(self, model: nn.Module, pictures_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
@@ -195,6 +204,13 @@ class Trainer:
             losses: dict[str, Tensor] = model(pictures_BCHW, number_B)
         losses["total"].backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in losses.items()}
+
+    def _memory_error(self, pictures_BCHW: Tensor, number_B: Tensor) -> DeviceMemoryError:
+        def attempt(size: int) -> None:
+            self._gradients(self.task, pictures_BCHW[:size], number_B[:size].to(self.settings.device))
+
+        # Processes that train together wait for each other's gradients: none tries anything alone.
+        return memory_error(pictures_BCHW, attempt if self.settings.group.size == 1 else None)
 
     def _report(self, losses: dict[str, Tensor], bar: "tqdm[None]") -> None:
         group = self.settings.group

@@ -12,8 +12,11 @@ from torch import Tensor
 from training.checkpoint import write_whole
 from training.errors import StyleImageError
 
-# What Pillow raises for damaged files besides OSError.
-_DAMAGED = (RuntimeError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+# What Pillow raises for damaged files besides OSError; the last two while it rewrites damaged EXIF of a turned photo.
+_DAMAGED = (
+    *(RuntimeError, SyntaxError, ValueError, EOFError, LookupError, struct.error, Image.DecompressionBombError),
+    *(TypeError, AttributeError),
+)
 
 
 def read_rgb(path: Path, largest_side: int | None = None) -> Image.Image:

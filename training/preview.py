@@ -71,13 +71,12 @@ def upscale_sheet(task: UpscaleTask, photos: Sequence[Tensor]) -> Image.Image:
     """A row a photo: enlarged bicubically, by the network, and the truth."""
     device = device_of(task)
     rows = []
-    task.network.eval()
+    network = task.averaged_network.eval()
     for number, photo_3HW in enumerate(photos):
         high_res_BCHW = photo_3HW[None].to(device)
         low_res_BCHW = task.degradation(high_res_BCHW, torch.tensor([number]))
         bicubic_BCHW = functional.interpolate(low_res_BCHW, size=high_res_BCHW.shape[2:], mode="bicubic")
         with torch.no_grad():
-            enlarged_BCHW = task.network(low_res_BCHW)
+            enlarged_BCHW = network(low_res_BCHW)
         rows.append([bicubic_BCHW[0], enlarged_BCHW[0], high_res_BCHW[0]])
-    task.network.train()
     return contact_sheet(rows)

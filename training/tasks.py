@@ -1,12 +1,13 @@
 """What is trained: styles on a trunk, or an upscaler. A task turns crops into losses and shows how far it has come."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from models.style_net import StyleTrunk
 from models.vgg import LossNetwork
@@ -27,9 +28,14 @@ from training.losses import (
 )
 from training.pictures import through_jpeg, to_image, to_picture
 
-UPSCALE_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
-POOLED = 4
+TEXTURE_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
+UPSCALE_LAYERS = (*TEXTURE_LAYERS, "relu4_3")
+POOLED = 8
 """Px that a value of the last of them stands for."""
+AVERAGED_SHARE = 0.2
+"""Of the steps done: over about so many of the last ones an upscaler's weights are averaged."""
+LEAST_JUDGED = 48
+"""Px a side of crops of which a discriminator has something to say: it pads nothing."""
 PHASE_STRIDE = 7
 """Odd, so that all offsets have their turn, and large, so that neighbouring samples have unlike ones."""
 JPEG_QUALITIES = (50, 95)
@@ -148,7 +154,7 @@ class UpscaleTask(nn.Module):
         degradation: Degradation,
         loss_network: LossNetwork,
         weights: UpscaleWeights,
-        layers: Sequence[str] = UPSCALE_LAYERS,
+        *,
         warm_up_samples: int = 0,
     ) -> None:
         """`warm_up_samples`: the run's first pictures, from which the per-pixel loss alone learns, at weight 1.
@@ -160,10 +166,30 @@ class UpscaleTask(nn.Module):
         self.degradation = degradation
         self.loss_network = loss_network
         self.weights = weights
-        self.layers = tuple(layers)
         self.warm_up_samples = warm_up_samples
-        judged = weights.adversarial and weights.compares_features
-        self.discriminator = FeatureDiscriminator() if judged else None
+        self.discriminator = FeatureDiscriminator() if weights.judged else None
+        self.averaged = AveragedModel(network, avg_fn=_recent_mean, use_buffers=True).requires_grad_(False)
+        self._warming_up = False
+
+    @property
+    def averaged_network(self) -> nn.Module:
+        """The upscaler that is shown and kept: with the moving average of the weights, not the last step's.
+
+        Against a discriminator weights circle around what they learn; no step of theirs is as good as their middle.
+        """
+        return self.averaged.module
+
+    def before_step(self) -> None:
+        """Lets the discriminator rest while nothing is asked of it: Adam would count its gradients of nothing, and take
+        the first real ones for six times as large.
+        """
+        if self._warming_up and self.discriminator is not None:
+            for value in self.discriminator.parameters():
+                value.grad = None
+
+    def after_step(self) -> None:
+        """Takes the weights into the average."""
+        self.averaged.update_parameters(self.network)
 
     def convolutions(self) -> list[str]:
         """Names of the weights of the upscaler's convolutions."""
@@ -174,18 +200,18 @@ class UpscaleTask(nn.Module):
         with torch.autocast(high_res_BCHW.device.type, enabled=False):
             low_res_BCHW = self.degradation(high_res_BCHW, number_B)
         enlarged_BCHW = self.network(low_res_BCHW.contiguous(memory_format=torch.channels_last)).float()
-        warming_up = bool(number_B.min() < self.warm_up_samples)
-        pixel_weight = 1.0 if warming_up else self.weights.pixel
+        self._warming_up = bool(number_B.min() < self.warm_up_samples)
+        pixel_weight = 1.0 if self._warming_up else self.weights.pixel
         pixel = pixel_weight * pixel_loss(enlarged_BCHW, high_res_BCHW).mean()
-        if warming_up or not self.weights.compares_features:
+        if self._warming_up or not self.weights.compares_features:
             none = torch.zeros_like(pixel)
             losses = {"pixel": pixel, "feature": none, "texture": none, "color": none, "repetition": none}
             return {"total": pixel + self._no_verdict()} | losses
-        features = self.loss_network(_seen_part(enlarged_BCHW, number_B), self.layers)
+        features = self.loss_network(_seen_part(enlarged_BCHW, number_B), UPSCALE_LAYERS)
         with torch.no_grad():
-            targets = self.loss_network(_seen_part(high_res_BCHW, number_B), self.layers)
-        feature = self.weights.feature * normalized_feature_loss(features, targets, self.layers).mean()
-        texture = self.weights.texture * texture_loss(features, targets, self.layers).mean()
+            targets = self.loss_network(_seen_part(high_res_BCHW, number_B), UPSCALE_LAYERS)
+        feature = self.weights.feature * normalized_feature_loss(features, targets, UPSCALE_LAYERS).mean()
+        texture = self.weights.texture * texture_loss(features, targets, TEXTURE_LAYERS).mean()
         # As it will be shown: where grain is cut off at black, what is left of it is brighter than the whole.
         shown_BCHW = enlarged_BCHW.clamp(0, 1)
         factor = self.degradation.factor
@@ -202,6 +228,14 @@ class UpscaleTask(nn.Module):
         if self.discriminator is None:
             return torch.zeros(())
         return 0 * torch.stack([value.sum() for value in self.discriminator.parameters()]).sum()
+
+
+def _recent_mean(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
+    """A mean of `count` values, and another one. Its reach grows with them, so that wherever a run ends it is recent.
+
+    Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", 2013: polynomial-decay averaging.
+    """
+    return mean + (value - mean) / (1 + AVERAGED_SHARE * count)
 
 
 def _convolutions(task: nn.Module, part: str) -> list[str]:

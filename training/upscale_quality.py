@@ -113,7 +113,7 @@ def farthest(colours: Sequence[Sequence[float]]) -> tuple[float, ...]:
 
 
 def read_upscalers(zoos: Sequence[Path]) -> dict[str, Archive]:
-    """All upscalers of some folders, each called by what it is. Files for other tasks are passed over."""
+    """All upscalers of some folders, each called by its file and what it is. Files for other tasks are passed over."""
     found = {}
     for zoo, label in label_folders(zoos).items():
         for path in sorted(zoo.glob("*.pt")):
@@ -121,7 +121,7 @@ def read_upscalers(zoos: Sequence[Path]) -> dict[str, Archive]:
                 archive = read_archive(path, Task.UPSCALE)
             except CheckpointError:
                 continue
-            found[f"{archive.card.name} ({archive.card.architecture}, {label})"] = archive
+            found[f"{path.stem} ({archive.card.architecture}, {label})"] = archive
     return found
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from models.card import ModelCard, Task
 from models.sr_net import ProgressiveUpscaler, build_upscaler
-from training.checkpoint import BEFORE
+from training.checkpoint import BEFORE, saved_config
 from training.config import Schedule, Stage, UpscaleWeights
 from training.data import CropPolicy
 from training.distributed import ProcessGroup
@@ -22,7 +22,7 @@ from training.losses import load_loss_network
 from training.pictures import save_image
 from training.preview import example_photos, upscale_sheet
 from training.sitting import check_names, loss_writer, override, run_settings, train, training_record
-from training.tasks import Degradation, UpscaleTask
+from training.tasks import LEAST_JUDGED, Degradation, UpscaleTask
 from training.zoo import read_archive
 
 UPSCALE_STAGES = {
@@ -31,6 +31,8 @@ UPSCALE_STAGES = {
     8: (Stage(5000, 3, 192), Stage(1500, 2, 256)),
 }
 """By factor. Networks see a dozen px of the input around each: of smaller crops most places see the mirrored border."""
+WARM_UP = "warm_up_samples"
+"""What a config calls a run's first pictures, from which the per-pixel loss alone learns."""
 UPSCALE_POLICY = CropPolicy(max_scale=2.0, rotate=True)
 
 log = logging.getLogger(__name__)
@@ -42,8 +44,8 @@ def fit_upscale(options: argparse.Namespace, group: ProcessGroup) -> int:
     check_names([name])
     settings = run_settings(options, name, group)
     schedule = override(options, Schedule(UPSCALE_STAGES[options.factor]))
-    _check_sizes(schedule, options.factor)
-    task, before = _build_task(options, schedule)
+    _check_sizes(schedule, options)
+    task, before = _build_task(options, schedule, settings.checkpoint)
     examples = example_photos(settings.photos)
 
     def preview() -> None:
@@ -51,25 +53,34 @@ def fit_upscale(options: argparse.Namespace, group: ProcessGroup) -> int:
 
     trainer = Trainer(task, schedule, UPSCALE_POLICY, settings, _config(options, task, schedule, before), preview)
     trainer.write_losses = loss_writer(options, settings)
+    trainer.before_step, trainer.after_step = task.before_step, task.after_step
     trainer.orthogonal = task.convolutions()
     if not train(trainer, options):
         return 130
     if group.leads:
         card = _card(name, options, task, training_record(trainer))
-        export_upscaler(task.network, card, options.zoo / f"{name}.pt")
+        export_upscaler(task.averaged_network, card, options.zoo / f"{name}.pt")
         log.info("Wrote %s to %s.", name, options.zoo)
     return 0
 
 
-def _check_sizes(schedule: Schedule, factor: int) -> None:
+def _check_sizes(schedule: Schedule, options: argparse.Namespace) -> None:
+    factor, weights = options.factor, _weights(options)
     for stage in schedule.stages:
         if stage.size % factor:
             raise ConfigError(
                 f"Pictures of {stage.size} px cannot be reduced {factor} times: give multiples of {factor}."
             )
+        if weights.judged and stage.size < LEAST_JUDGED:
+            raise ConfigError(
+                f"Pictures of {stage.size} px are too small for the discriminator: give {LEAST_JUDGED} px or more, "
+                "or --adversarial-weight 0."
+            )
 
 
-def _build_task(options: argparse.Namespace, schedule: Schedule) -> tuple[UpscaleTask, dict[str, Any]]:
+def _build_task(
+    options: argparse.Namespace, schedule: Schedule, checkpoint: Path
+) -> tuple[UpscaleTask, dict[str, Any]]:
     """The task, and the training that its network has already had."""
     torch.manual_seed(schedule.seed)
     try:
@@ -82,7 +93,7 @@ def _build_task(options: argparse.Namespace, schedule: Schedule) -> tuple[Upscal
         Degradation(options.factor, options.blur_sigma, options.jpeg_share, schedule.seed),
         load_loss_network(options.loss_weights),
         _weights(options),
-        warm_up_samples=schedule.samples_before(_warm_up(options, schedule)),
+        warm_up_samples=_warm_up_samples(options, schedule, checkpoint),
     )
     return task, before
 
@@ -98,11 +109,17 @@ def _weights(options: argparse.Namespace) -> UpscaleWeights:
     )
 
 
-def _warm_up(options: argparse.Namespace, schedule: Schedule) -> int:
+def _warm_up_samples(options: argparse.Namespace, schedule: Schedule, checkpoint: Path) -> int:
     if options.warm_up is not None:
-        return int(options.warm_up)
-    # What has been trained before, or knows no feature loss, needs none.
-    return 0 if options.start_from or not _weights(options).compares_features else schedule.stages[0].steps // 2
+        return schedule.samples_before(options.warm_up)
+    if options.start_from or not _weights(options).compares_features:
+        # What has been trained before, or knows no feature loss, needs none.
+        return 0
+    saved = saved_config(checkpoint) if options.resume or options.finish else None
+    if saved is not None:
+        # Stages may have become others since: memory can run out as soon as features are compared.
+        return int(saved.get(WARM_UP, 0))
+    return schedule.samples_before(schedule.stages[0].steps // 2)
 
 
 def start_from(network: nn.Module, path: Path) -> dict[str, Any]:
@@ -131,7 +148,7 @@ def _config(
     if before:
         config[BEFORE] = before
     if task.warm_up_samples:
-        config["warm_up_samples"] = task.warm_up_samples
+        config[WARM_UP] = task.warm_up_samples
     return config
 
 
@@ -141,7 +158,7 @@ def _card(name: str, options: argparse.Namespace, task: UpscaleTask, training: d
         task=Task.UPSCALE,
         architecture=options.architecture,
         width=task.network.width,  # type: ignore[arg-type]
-        digest=module_digest(task.network),
+        digest=module_digest(task.averaged_network),
         factor=options.factor,
         training=training,
     )

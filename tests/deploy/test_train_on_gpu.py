@@ -60,6 +60,14 @@ def test_everything_is_trained_once_and_what_is_done_stays_done(machine: Machine
     assert len(machine.calls) == 5
 
 
+def test_the_galleries_do_not_replace_each_others_styles(machine: Machine) -> None:
+    machine.train("w16", "w32")
+    assert [Path(value_of("--zoo", call)) for call in machine.calls] == [
+        machine.state / "zoo",
+        machine.state / "zoo" / "width-32",
+    ]
+
+
 def test_what_ran_out_of_time_is_gone_on_with(machine: Machine) -> None:
     assert machine.train("x2", "x4", STATUS="130").returncode == 130
     assert [value_of("--factor", call) for call in machine.calls] == ["2"]

@@ -139,6 +139,17 @@ def test_what_is_transparent_lies_on_white(tmp_path: Path, mode: str) -> None:
     assert read_rgb(tmp_path / "cut-out.png").getextrema() == ((255, 255),) * 3
 
 
+def test_a_turned_photo_with_damaged_exif_is_unreadable_and_no_more(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x011A] = 72.0
+    rational, text = b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02"
+    draw_photo(0, 60, 40).save(tmp_path / "turned.jpg", exif=exif.tobytes().replace(rational, text))
+
+    with pytest.raises(OSError, match="damaged picture"):
+        read_rgb(tmp_path / "turned.jpg")
+
+
 def test_a_damaged_avif_is_unreadable_and_no_more(tmp_path: Path) -> None:
     path = tmp_path / "photo.avif"
     draw_photo(0, 96, 64).save(path)

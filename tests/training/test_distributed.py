@@ -15,7 +15,7 @@ from training.errors import ConfigError
 
 
 def test_two_processes_learn_what_one_learns(fit: Fit, photos: Path, loss_weights: Path, tmp_path: Path) -> None:
-    options: tuple[str, ...] = ("upscale", "--factor", "2", "--stages", "4x4@32", "--warm-up", "1")
+    options: tuple[str, ...] = ("upscale", "--factor", "2", "--stages", "4x4@48", "--warm-up", "1")
     assert fit(*options) == 0
     command: list[str | Path] = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "training.fit",
@@ -31,7 +31,7 @@ def test_two_processes_learn_what_one_learns(fit: Fit, photos: Path, loss_weight
     assert one["progress"]["step"] == two["progress"]["step"] == 4
     for name, value in one["task"].items():
         # Adam turns rounding of tiny gradients into steps of up to its learning rate, 1e-3.
-        assert (value - two["task"][name]).abs().mean() < 1e-4, name
+        assert (value - two["task"][name]).float().abs().mean() < 1e-4, name
     assert (tmp_path / "zoo-of-two" / "x2.pt").exists()
     assert finished.stderr.count("Wrote x2") == 1
 

@@ -48,7 +48,7 @@ def lpips_weights(tmp_path: Path) -> Path:
 def test_upscalers_are_measured_beside_bicubic_and_the_published(
     fit: Fit, tmp_path: Path, benchmarks: Path, lpips_weights: Path
 ) -> None:
-    assert fit("upscale", "--factor", 4, "--stages", "2x2@32") == 0
+    assert fit("upscale", "--factor", 4, "--stages", "2x2@48") == 0
     options = ["--benchmarks", benchmarks, "--zoo", tmp_path / "zoo", "--lpips-weights", lpips_weights]
 
     assert main(["upscale", *map(str, options), "--out", str(tmp_path / "quality")]) == 0

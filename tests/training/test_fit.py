@@ -21,6 +21,7 @@ from training.checkpoint import goes_on
 from training.zoo import read_archive, read_style, read_trunk
 
 TINY = ("--stages", "8x2@32", "4x2@48")
+PATCHES = ("--stages", "8x2@48", "4x2@64")
 
 
 def gallery_file(folder: Path, style_image: Path) -> Path:
@@ -137,7 +138,7 @@ def test_the_seed_decides_the_first_weights_of_a_network_from_scratch(
 
 @pytest.mark.parametrize("architecture", ["compact", "paper"])
 def test_an_upscaler(fit: Fit, tmp_path: Path, architecture: str) -> None:
-    assert fit("upscale", "--factor", 2, "--architecture", architecture, "--stages", "3x2@32") == 0
+    assert fit("upscale", "--factor", 2, "--architecture", architecture, "--stages", "3x2@48") == 0
 
     archive = read_archive(tmp_path / "zoo" / "x2.pt", Task.UPSCALE)
     assert (archive.card.factor, archive.card.architecture) == (2, architecture)
@@ -149,7 +150,7 @@ def test_an_upscaler(fit: Fit, tmp_path: Path, architecture: str) -> None:
 def test_a_resumed_run_equals_an_unbroken_one_exactly(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readers: int
 ) -> None:
-    tiny = ("--stages", "2x2@32", "1x2@48", "--data-processes", readers)
+    tiny = ("--stages", "2x2@48", "1x2@64", "--data-processes", readers)
     options = ("upscale", "--factor", 2, "--architecture", "paper", *tiny)
     reported: list[dict[int, dict[str, float]]] = []
     monkeypatch.setattr(loop, "REPORT_EVERY", 1)
@@ -223,7 +224,7 @@ def test_training_on_a_gpu(photos: Path, style_image: Path, loss_weights: Path, 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_a_checkpoint(photos: Path, loss_weights: Path, tmp_path: Path, number: signal.Signals) -> None:
     command: list[str | Path] = [
-        sys.executable, "-W", "error", "-m", "training.fit", "upscale", "--photos", photos, "--stages", "100000x2@32",
+        sys.executable, "-W", "error", "-m", "training.fit", "upscale", "--photos", photos, "--stages", "100000x2@48",
         "--loss-weights", loss_weights, "--run", tmp_path / "run", "--zoo", tmp_path / "zoo", "--threads", "1",
         "--device", "cpu",
     ]  # fmt: skip
@@ -246,10 +247,10 @@ def test_a_signal_keeps_a_checkpoint(photos: Path, loss_weights: Path, tmp_path:
 
 
 def test_finish_exports_what_the_checkpoint_holds(fit: Fit, tmp_path: Path) -> None:
-    assert fit("upscale", *TINY, "--time-limit", "0s") == 130
+    assert fit("upscale", *PATCHES, "--time-limit", "0s") == 130
     assert not (tmp_path / "zoo").exists()
 
-    assert fit("upscale", *TINY, "--finish") == 0
+    assert fit("upscale", *PATCHES, "--finish") == 0
 
     assert read_archive(tmp_path / "zoo" / "x4.pt", Task.UPSCALE).card.training["steps"] == 1
 
@@ -275,9 +276,9 @@ def test_a_run_goes_on_though_its_results_replaced_what_it_began_with(
 
 def test_an_upscaler_can_start_from_another(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     weights = ("--feature-weight", 0, "--texture-weight", 0)
-    pixel = ("upscale", "--stages", "2x2@32", *weights, "--name", "x4-pixel", "--run", tmp_path / "one")
+    pixel = ("upscale", "--stages", "2x2@48", *weights, "--name", "x4-pixel", "--run", tmp_path / "one")
     assert fit(*pixel) == 0
-    start = ("--start-from", tmp_path / "zoo" / "x4-pixel.pt", "--learning-rate", 0, "--stages", "1x2@32")
+    start = ("--start-from", tmp_path / "zoo" / "x4-pixel.pt", "--learning-rate", 0, "--stages", "1x2@48")
 
     assert fit("upscale", *start) == 0
 
@@ -312,8 +313,8 @@ def test_two_stages_cannot_enlarge_twice(fit: Fit, caplog: pytest.LogCaptureFixt
 
 
 def test_an_earlier_runs_checkpoint_is_kept(fit: Fit, tmp_path: Path) -> None:
-    assert fit("upscale", *TINY, "--time-limit", "0s") == 130
-    assert fit("upscale", "--stages", "2x2@32") == 0
+    assert fit("upscale", *PATCHES, "--time-limit", "0s") == 130
+    assert fit("upscale", "--stages", "2x2@48") == 0
 
     assert len(list((tmp_path / "run").glob("checkpoint*.pt"))) == 2
 
@@ -322,7 +323,7 @@ def test_broken_photos_are_counted(fit: Fit, photos: Path, tmp_path: Path, caplo
     mixed = shutil.copytree(photos, tmp_path / "mixed")
     (mixed / "a.jpg").write_text("no picture")
 
-    assert fit("upscale", "--stages", "4x2@32", "--photos", mixed) == 0
+    assert fit("upscale", "--stages", "4x2@48", "--photos", mixed) == 0
 
     assert "1 unreadable photos were passed over" in caplog.text
 
@@ -345,6 +346,7 @@ def test_the_sentences(fit: Fit, tmp_path: Path, style_image: Path, caplog: pyte
         (("style", style_image, "--from-scratch", "--name", "a" * 60), "-trunk' cannot be a name"),
         (("upscale", "--stages", "many"), "STEPSxBATCH@SIZE"),
         (("upscale", "--stages", "2x2@50"), "cannot be reduced 4 times"),
+        (("upscale", "--stages", "2x2@32"), "too small for the discriminator: give 48 px"),
         (("upscale", "--loss-weights", tmp_path / "nowhere.pth"), "Cannot read the loss weights"),
         (("upscale", "--loss-weights", tmp_path / "text.png"), "was not written by torch.save"),
         (("upscale", "--device", "quantum"), "is no device"),
@@ -359,15 +361,15 @@ def test_the_sentences(fit: Fit, tmp_path: Path, style_image: Path, caplog: pyte
 
 
 def test_the_checkpoint_of_another_run_is_refused(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert fit("upscale", *TINY, "--time-limit", "0s") == 130
+    assert fit("upscale", *PATCHES, "--time-limit", "0s") == 130
 
-    for changed in (("--stages", "8x3@32"), (*TINY, "--seed", 1), (*TINY, "--learning-rate", 1e-4)):
+    for changed in (("--stages", "8x3@48"), (*PATCHES, "--seed", 1), (*PATCHES, "--learning-rate", 1e-4)):
         caplog.clear()
         assert fit("upscale", *changed, "--resume") == 1
         assert "belongs to a run with other settings" in caplog.text
 
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"half a file")
-    assert fit("upscale", *TINY, "--resume") == 1
+    assert fit("upscale", *PATCHES, "--resume") == 1
     assert "Cannot go on from" in caplog.text
 
 
@@ -383,6 +385,17 @@ def test_stages_to_come_may_be_changed_for_a_resume(
     training = read_style(tmp_path / "zoo" / "bars.safetensors").card.training
     assert training["steps"] == 6
     assert [stage["batch"] for stage in training["schedule"]["stages"]] == [2, 1]
+
+
+def test_the_stage_in_which_memory_runs_out_may_be_changed_for_a_resume(fit: Fit, tmp_path: Path) -> None:
+    """Features need most of it, from half of the first stage on: what learned from pixels alone stays that."""
+    assert fit("upscale", "--stages", "4x2@48", "--time-limit", "0s") == 130
+
+    assert fit("upscale", "--stages", "1x2@48", "2x1@48", "--resume") == 0
+
+    training = read_archive(tmp_path / "zoo" / "x4.pt", Task.UPSCALE).card.training
+    assert training["steps"] == 3
+    assert training["warm_up_samples"] == 4
 
 
 def test_what_is_done_cannot_be_changed() -> None:
@@ -418,12 +431,12 @@ def test_an_option_that_makes_no_sense_is_a_sentence(
 def test_an_unwritable_zoo_is_named(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "zoo").write_text("a file where the folder should be")
 
-    assert fit("upscale", "--stages", "2x2@32") == 1
+    assert fit("upscale", "--stages", "2x2@48") == 1
     assert "Is the disk full, or the folder read-only?" in caplog.text
 
 
 def test_a_card_is_json_a_person_can_read(fit: Fit, tmp_path: Path) -> None:
-    assert fit("upscale", "--stages", "10x2@32", "--blur-sigma", 1.0, "--jpeg-share", 0.25) == 0
+    assert fit("upscale", "--stages", "10x2@48", "--blur-sigma", 1.0, "--jpeg-share", 0.25) == 0
 
     card = read_archive(tmp_path / "zoo" / "x4.pt", Task.UPSCALE).card
     training = json.loads(card.to_json())["training"]

@@ -5,6 +5,7 @@ import math
 import signal
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from training.data import CropPolicy, list_photos
 from training.errors import CheckpointError, ConfigError, DeviceMemoryError
 from training.journal import open_journal
 from training.loop import RunSettings, Trainer
-from training.memory import largest_fitting
+from training.memory import largest_fitting, memory_error
 from training.stop import StopRequest
 
 
@@ -66,6 +67,27 @@ def test_parameters_learn_at_their_own_pace(photos: Path, tmp_path: Path) -> Non
 def test_out_of_memory_says_which_batch_fits(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DeviceMemoryError, match=r"12 pictures of 64 px do not fit .* a batch of 3 fits"):
         trainer(HungryTask(most=4), photos, tmp_path, Stage(2, 12, 64)).run()
+
+
+def test_what_was_learned_before_memory_ran_out_is_kept(photos: Path, tmp_path: Path) -> None:
+    task = HungryTask(most=2)
+    learning = trainer(task, photos, tmp_path, Stage(2, 2, 32))
+    learning.schedule = Schedule((Stage(2, 2, 32), Stage(1, 4, 32)))
+    with pytest.raises(DeviceMemoryError, match="a batch of 2 fits"):
+        learning.run()
+
+    again = HungryTask(most=2)
+    going_on = trainer(again, photos, tmp_path, Stage(2, 2, 32))
+    going_on.settings = replace(going_on.settings, resume=True)
+    going_on.restore()
+
+    assert going_on.progress.step == 2
+    assert again.weight.item() == task.weight.item() != 0
+
+
+def test_processes_that_train_together_try_no_smaller_batch_alone() -> None:
+    assert "try half of the batch" in str(memory_error(torch.rand(4, 3, 64, 64), None))
+    assert "try pictures of 32 px" in str(memory_error(torch.rand(1, 3, 64, 64), None))
 
 
 def test_what_a_failed_step_held_is_free_when_smaller_batches_are_tried(photos: Path, tmp_path: Path) -> None:

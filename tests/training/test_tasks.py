@@ -134,6 +134,36 @@ def test_an_upscalers_convolutions_are_named_without_those_of_its_judge(loss_wei
     assert task.convolutions() == ["network.body.0.weight", "network.out.weight"]
 
 
+def test_the_upscaler_that_is_kept_is_the_mean_of_a_runs_last_steps(loss_weights: Path) -> None:
+    network = load_loss_network(loss_weights)
+    task = UpscaleTask(CompactUpscaler(4, 4, 1), Degradation(4), network, UpscaleWeights())
+    trained, kept = (dict(each.named_parameters())["out.bias"] for each in (task.network, task.averaged_network))
+
+    seen = []
+    for value in [5.0] * 40 + [1.0, 3.0] * 20:
+        nn.init.constant_(trained, value)
+        task.after_step()
+        seen.append(kept.mean().item())
+
+    assert seen[0] == pytest.approx(5)
+    # By then a fifth of the steps were of the second kind; at the end more than it reaches back.
+    assert seen[49] == pytest.approx(2 + 3 * (40 / 50) ** 5, abs=0.2)
+    assert seen[-1] == pytest.approx(2, abs=0.2)
+    assert not any(value.requires_grad for value in task.averaged.parameters())
+
+
+def test_a_discriminator_rests_while_an_upscaler_learns_from_pixels(loss_weights: Path) -> None:
+    network = load_loss_network(loss_weights)
+    task = UpscaleTask(CompactUpscaler(4, 4, 1), Degradation(4), network, UpscaleWeights(), warm_up_samples=2)
+    assert task.discriminator is not None
+
+    for number, rests in ((0, True), (2, False)):
+        task(torch.rand(2, 3, 64, 64), torch.arange(number, number + 2))["total"].backward()
+        task.before_step()
+        assert all((value.grad is None) == rests for value in task.discriminator.parameters())
+        assert all(value.grad is not None for value in task.network.parameters())
+
+
 class Brightening(nn.Module):
     """Enlarges four times, and beyond white."""
 
@@ -191,7 +221,12 @@ def test_with_a_discriminator_both_sides_learn_and_neither_for_the_other(loss_we
     discriminator = task.discriminator
     assert discriminator is not None
     made, photographed = (
-        {"relu2_2": torch.rand(2, 128, 16, 16, requires_grad=True), "relu3_3": torch.rand(2, 256, 8, 8)} for _ in "ab"
+        {
+            "relu2_2": torch.rand(2, 128, 20, 20, requires_grad=True),
+            "relu3_3": torch.rand(2, 256, 10, 10),
+            "relu4_3": torch.rand(2, 512, 5, 5),
+        }
+        for _ in "ab"
     )
 
     own, verdict = discriminator.losses(made, photographed)
@@ -214,8 +249,8 @@ def test_the_discriminator_learns_to_tell_pictures_apart() -> None:
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
 
     def features(scale: float) -> dict[str, torch.Tensor]:
-        coarse, fine = torch.rand(2, 256, 8, 8), torch.rand(2, 128, 16, 16)
-        return {"relu2_2": fine**scale, "relu3_3": coarse**scale}
+        shapes = {"relu2_2": (128, 20, 20), "relu3_3": (256, 10, 10), "relu4_3": (512, 5, 5)}
+        return {layer: torch.rand(2, *shape) ** scale for layer, shape in shapes.items()}
 
     losses = []
     for _ in range(30):
