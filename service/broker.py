@@ -9,7 +9,7 @@ import redis.asyncio as aioredis
 from redis import Redis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from service.problems import QueueFull, QueueUnavailable
@@ -45,6 +45,7 @@ class Broker:
                 socket_connect_timeout=CONNECT_TIMEOUT_S,
                 socket_timeout=READ_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
+                retry_on_error=[ReadOnlyError],
             ),
             events=aioredis.Redis.from_url(
                 url,
@@ -70,6 +71,8 @@ def _pooled(url: str) -> aioredis.Redis:
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=READ_TIMEOUT_S,
         retry=AsyncRetry(NoBackoff(), 1),
+        # The connection is closed first: another one may lead to who is the primary now.
+        retry_on_error=[ReadOnlyError],
     )
     return aioredis.Redis.from_pool(pool)
 

@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from service.problems import BrokenPicture, EmptyBody, TooManyPixels, UnsupportedPicture
+from service.structure import check_structure
 from worker.contract import MIN_SIDE
 
 register_heif_opener()
@@ -61,6 +62,7 @@ def validate(data: bytes, max_pixels: int) -> Upload:
     found = sniff(data)
     if found is None:
         raise UnsupportedPicture(f"The upload is not a picture; send {READ}.")
+    check_structure(data, found, max_pixels)
     image = _open(data, found)
     _check_size(image.width, image.height, max_pixels)
     if found in ANIMATED and _is_animated(image):

@@ -30,14 +30,23 @@ PAUSE_S = 0.5
 """Seconds between two tries."""
 
 _PASSING = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, MasterDownError)
-_PASSING_CODES = ("MISCONF ", "NOREPLICAS ")
-"""Of a Redis whose disk is full, or whose replicas are gone: redis-py has no classes for them."""
+_PASSING_CODES = ("MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
+"""Of a Redis whose disk is full, whose replicas are gone, or that became a replica while somebody waited for a list.
+redis-py has no classes for them.
+"""
 
 
 def connect(url: str) -> Redis:
     """A connection that fails at once when Redis is away; whoever uses it decides how to wait. Raises `StartError`."""
     try:
-        return Redis.from_url(url, socket_connect_timeout=5, socket_timeout=30, retry=Retry(NoBackoff(), 0))
+        return Redis.from_url(
+            url,
+            socket_connect_timeout=5,
+            socket_timeout=30,
+            retry=Retry(NoBackoff(), 0),
+            # Not tried again, but the connection is closed: the next one may lead to who is the primary now.
+            retry_on_error=[ReadOnlyError],
+        )
     except ValueError as error:
         raise StartError(f"IMPASTO_REDIS_URL is no Redis URL: {error}.") from error
 

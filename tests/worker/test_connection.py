@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
+from tests.redis_server import RedisServer
 from worker import connection as module
-from worker.connection import retry_until_available
+from worker.connection import connect, retry_until_available
 
-PASSING = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "READONLY", "OOM")
+PASSING = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "READONLY", "OOM", "UNBLOCKED")
 
 
 def refuse(connection: Redis, code: str) -> Any:
@@ -39,6 +40,15 @@ def test_what_passes_is_waited_for(
         return "done"
 
     assert retry_until_available(call, threading.Event(), 0) == "done"
+
+
+def test_the_connection_to_a_redis_that_became_a_replica_is_not_used_again(redis: RedisServer) -> None:
+    with connect(redis.url) as connection:
+        before = connection.client_id()
+        connection.replicaof("127.0.0.1", 1)
+        with pytest.raises(ReadOnlyError):
+            connection.set("key", "value")
+        assert connection.client_id() != before
 
 
 def test_a_fault_of_ours_is_none_that_passes(connection: Redis) -> None:

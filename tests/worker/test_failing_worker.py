@@ -14,6 +14,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.pictures import draw_photo, encode
+from tests.redis_server import RedisServer
 from tests.worker.running import Client
 from worker import connection
 from worker.answers import Answer
@@ -181,3 +182,23 @@ def test_a_redis_that_takes_nothing_is_asked_now_and_then_and_complained_of_once
     assert caplog.messages[0].startswith("Redis cannot be used")
     assert caplog.messages[1:] == ["Redis answers again."]
     assert client.queue.started_job_registry.get_job_ids(cleanup=False) == [job]
+
+
+def test_a_worker_outlives_that_the_redis_it_waits_for_becomes_a_replica(
+    redis: RedisServer, connection: Redis, small_zoo: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with redis.connect() as own, making_worker(own, small_zoo) as worker:
+        worker._stop = pauses = Pauses()
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(worker._serve, Lane.INTERACTIVE)
+            while not connection.info("clients")["blocked_clients"]:
+                assert not waiting.done()
+            connection.replicaof("127.0.0.1", 1)
+            waiting.result(timeout=60)
+        assert pauses.taken_s[-1:] == [PAUSE_S]
+        assert "UNBLOCKED" in caplog.text
+
+        connection.replicaof("NO", "ONE")
+        job = Client(connection).stylize(PHOTO)
+        worker._serve(Lane.INTERACTIVE)
+        assert worker._taken.keys() == {job}

@@ -1,0 +1,176 @@
+"""The boxes of HEIC and AVIF files (ISO/IEC 14496-12 and 23008-12), as far as they say what decoding would cost."""
+
+import struct
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from service.av1 import frame_pixels
+from service.problems import BrokenPicture
+
+MOST_BOXES: Final = 10_000
+"""In a box, and of items, associations or places of data in a file."""
+
+_OF_A_BOX = 1
+"""How an item's data is found, beside places in the file: in the box `idat`."""
+
+
+@dataclass
+class _Items:
+    """What a file's `meta` box lists."""
+
+    kinds: dict[int, bytes] = field(default_factory=dict)
+    hidden: set[int] = field(default_factory=set)
+    places: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    """From and to, in the file."""
+    described: list[tuple[int, int]] = field(default_factory=list)
+    """Metadata, and what it is of."""
+    profiles: list[int] = field(default_factory=list)
+    """Bytes of colour profiles, by the number of the property; 0 for other properties."""
+    properties: list[tuple[int, int]] = field(default_factory=list)
+    """Items, and the number of a property from 1."""
+
+    def size(self, item: int) -> int:
+        return sum(end - start for start, end in self.places.get(item, ()))
+
+
+def copied_metadata(data: bytes) -> int:
+    """Bytes of EXIF and of colour profiles, counted for each picture that has them: pictures can share both.
+
+    Raises `BrokenPicture`, `struct.error` or `IndexError` for damaged boxes.
+    """
+    items = _read_items(data)
+    shown = items.kinds.keys() - items.hidden
+    described = sum(items.size(metadata) for metadata, item in items.described if item in shown)
+    # Property 0 is none.
+    profiles = [0, *items.profiles]
+    colored = (number for item, number in items.properties if item in shown)
+    return described + sum(profiles[number] for number in colored if number < len(profiles))
+
+
+def coded_pixels(data: bytes) -> list[int]:
+    """Pixels of each picture that an AVIF holds, from the pictures themselves. Raises as `copied_metadata`."""
+    items = _read_items(data)
+    coded = [item for item, kind in items.kinds.items() if kind == b"av01"]
+    if sum(items.size(item) for item in coded) > 2 * len(data):
+        raise BrokenPicture("The AVIF file's pictures share their bytes; save it anew.")
+    return [frame_pixels(b"".join(data[start:end] for start, end in items.places.get(item, ()))) for item in coded]
+
+
+def has_movie(data: bytes) -> bool:
+    """Whether there are tracks beside, or in place of, still pictures."""
+    return any(kind == b"moov" for kind, _, _ in _boxes(data, 0, len(data)))
+
+
+def _read_items(data: bytes) -> _Items:
+    items = _Items()
+    for kind, start, end in _boxes(data, 0, len(data)):
+        if kind == b"meta":
+            parts = list(_boxes(data, start + 4, end))
+            own = next((first for name, first, _ in parts if name == b"idat"), 0)
+            for name, first, last in parts:
+                if name == b"iinf":
+                    _read_kinds(data, first, last, items)
+                elif name == b"iloc":
+                    _read_places(data, first, own, items)
+                elif name == b"iref":
+                    _read_references(data, first, last, items)
+                elif name == b"iprp":
+                    _read_properties(data, first, last, items)
+    return items
+
+
+def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Type, and from and to of the content, of each box in a part of the file."""
+    count = 0
+    while start + 8 <= end:
+        size, kind = struct.unpack_from(">L4s", data, start)
+        content = start + 8
+        if size == 1:
+            size, content = struct.unpack_from(">Q", data, content)[0], content + 8
+        size = end - start if size == 0 else size
+        count += 1
+        if size < content - start or count > MOST_BOXES:
+            raise BrokenPicture("The file's boxes are damaged; send it again.")
+        yield kind, content, min(start + size, end)
+        start += size
+
+
+def _read_kinds(data: bytes, start: int, end: int, items: _Items) -> None:
+    for kind, first, _ in _boxes(data, start + (6 if data[start] == 0 else 8), end):
+        if kind == b"infe" and data[first] >= 2:
+            item, name = struct.unpack_from(">Hxx4s" if data[first] == 2 else ">Lxx4s", data, first + 4)
+            items.kinds[item] = name
+            if data[first + 3] & 1:
+                items.hidden.add(item)
+
+
+def _read_places(data: bytes, start: int, own: int, items: _Items) -> None:
+    version = data[start]
+    offset_size, length_size = data[start + 4] >> 4, data[start + 4] & 15
+    base_size, index_size = data[start + 5] >> 4, data[start + 5] & 15 if version else 0
+    wide = 4 if version == 2 else 2
+    cursor = _Cursor(data, start + 6)
+    left = MOST_BOXES
+    for _ in range(cursor.take(wide)):
+        item = cursor.take(wide)
+        method = cursor.take(2) & 15 if version else 0
+        cursor.take(2)
+        base = cursor.take(base_size) + (own if method == _OF_A_BOX else 0)
+        for _ in range(cursor.take(2)):
+            left -= 1
+            if left < 0:
+                raise BrokenPicture("The file's pictures are scattered over too many places; save it anew.")
+            cursor.take(index_size)
+            first = base + cursor.take(offset_size)
+            # No length is all that follows.
+            length = cursor.take(length_size) or len(data)
+            items.places[item].append((min(first, len(data)), min(first + length, len(data))))
+
+
+def _read_references(data: bytes, start: int, end: int, items: _Items) -> None:
+    wide = 4 if data[start] else 2
+    for kind, first, _ in _boxes(data, start + 4, end):
+        if kind == b"cdsc":
+            cursor = _Cursor(data, first)
+            metadata = cursor.take(wide)
+            items.described += [(metadata, cursor.take(wide)) for _ in range(cursor.take(2))]
+            if len(items.described) > MOST_BOXES:
+                raise BrokenPicture("The file describes its pictures too often; save it anew.")
+
+
+def _read_properties(data: bytes, start: int, end: int, items: _Items) -> None:
+    for kind, first, last in _boxes(data, start, end):
+        if kind == b"ipco":
+            sizes = ((name, to - from_) for name, from_, to in _boxes(data, first, last))
+            items.profiles += [size if name == b"colr" else 0 for name, size in sizes]
+        elif kind == b"ipma":
+            _read_associations(data, first, items)
+
+
+def _read_associations(data: bytes, start: int, items: _Items) -> None:
+    item_size = 4 if data[start] else 2
+    number_size = 2 if data[start + 3] & 1 else 1
+    cursor = _Cursor(data, start + 4)
+    for _ in range(cursor.take(4)):
+        item = cursor.take(item_size)
+        for _ in range(cursor.take(1)):
+            # The first bit says whether it is essential.
+            items.properties.append((item, cursor.take(number_size) & (0x7FFF if number_size == 2 else 0x7F)))
+        if len(items.properties) > 10 * MOST_BOXES:
+            raise BrokenPicture("The file's pictures have too many properties; save it anew.")
+
+
+class _Cursor:
+    """Reads numbers one after another. Raises `IndexError` at the end of the file."""
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self._data, self._position = data, position
+
+    def take(self, size: int) -> int:
+        found = self._data[self._position : self._position + size]
+        if len(found) < size:
+            raise IndexError("the file ends within a box")
+        self._position += size
+        return int.from_bytes(found, "big")

@@ -1,0 +1,127 @@
+"""How a file is built, counted before a library believes it.
+
+Whoever opens a file keeps something for each of its segments, chunks, strips or items: up to a thousand bytes for every
+byte that came. And a file may name one size, and hold pictures of another. What programs and phones write stays far
+below these limits.
+"""
+
+import struct
+from typing import Final
+
+from service.isobmff import coded_pixels, copied_metadata, has_movie
+from service.problems import BrokenPicture, TooManyPixels, UnsupportedPicture
+
+MOST_SEGMENTS: Final = 1_000
+"""Of a JPEG before its picture, or of chunks of a PNG beside the picture's."""
+MOST_CHUNKS: Final = 65_536
+"""Of a PNG, also the picture's."""
+MOST_EXIF: Final = 4_000_000
+"""Bytes, of a JPEG. Pillow puts the parts together one by one."""
+MOST_JUNK: Final = 65_536
+"""Bytes of a JPEG that belong to no segment, which Pillow reads one by one."""
+MOST_STRIPS: Final = 65_536
+"""Of a TIFF, or tiles."""
+MOST_METADATA: Final = 16_000_000
+"""Bytes of profiles and of EXIF that a HEIC gives to all its pictures, each of which gets a copy."""
+MOST_CODED: Final = 4
+"""Times the pixels that are taken: a picture, its opacity, and tiles that reach beyond its edges."""
+
+_PICTURE_CHUNKS = (b"IDAT", b"fdAT", b"fcTL")
+_STRIP_OFFSETS, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS = 273, 322, 323, 324
+_WHOLE_NUMBERS = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 16: 8, 17: 8}
+"""TIFF's types of them, and their bytes."""
+
+
+def check_structure(data: bytes, found: str, max_pixels: int) -> None:
+    """Raises `BrokenPicture`, `UnsupportedPicture` or `TooManyPixels` for what would cost far more than it came as.
+
+    `found`: the format, an `InputFormat`. Those that are not known here are not looked at.
+    """
+    check = {"jpeg": _check_jpeg, "png": _check_png}.get(found)
+    if check:
+        check(data)
+    try:
+        if found == "tiff":
+            _check_tiff(data, max_pixels)
+        elif found == "heif" and copied_metadata(data) > MOST_METADATA:
+            raise BrokenPicture("The HEIF file holds more metadata than pictures; save it anew.")
+        elif found == "avif":
+            _check_avif(data, max_pixels)
+    except (struct.error, IndexError) as error:
+        raise BrokenPicture(f"The {found.upper()} file's header is damaged or incomplete; send it again.") from error
+
+
+def _check_jpeg(data: bytes) -> None:
+    position, segments, exif, junk = 2, 0, 0, 0
+    while position + 4 <= len(data) and (marker := data[position + 1]) != 0xDA:
+        if data[position] != 0xFF:
+            start = data.find(b"\xff", position)
+            junk += (len(data) if start < 0 else start) - position
+            position = len(data) if start < 0 else start
+        elif marker in (0x00, 0xFF):
+            junk += 1
+            position += 1 if marker else 2
+        else:
+            segments += 1
+            length = 0 if marker == 0x01 or 0xD0 <= marker <= 0xD9 else max(_number(data, position + 2, 2), 2)
+            exif += length if data.startswith(b"Exif\0\0", position + 4) else 0
+            position += 2 + length
+        if segments > MOST_SEGMENTS or exif > MOST_EXIF or junk > MOST_JUNK:
+            raise BrokenPicture("The JPEG file has too many parts before its picture; save it anew.")
+
+
+def _check_png(data: bytes) -> None:
+    position, chunks, others = 8, 0, 0
+    while position + 8 <= len(data):
+        chunks += 1
+        others += data[position + 4 : position + 8] not in _PICTURE_CHUNKS
+        position += 12 + _number(data, position, 4)
+        if chunks > MOST_CHUNKS or others > MOST_SEGMENTS:
+            raise BrokenPicture("The PNG file has too many parts; save it anew.")
+
+
+def _check_tiff(data: bytes, max_pixels: int) -> None:
+    order = "<" if data.startswith(b"I") else ">"
+    if data[2] == 43 or data[3] == 43:
+        start = struct.unpack_from(order + "Q", data, 8)[0]
+        (entries,), start, entry = (
+            struct.unpack_from(order + "Q", data, start),
+            start + 8,
+            struct.Struct(order + "HHQ8s"),
+        )
+    else:
+        start = struct.unpack_from(order + "L", data, 4)[0]
+        (entries,), start, entry = (
+            struct.unpack_from(order + "H", data, start),
+            start + 2,
+            struct.Struct(order + "HHL4s"),
+        )
+    tile = {_TILE_WIDTH: 0, _TILE_HEIGHT: 0}
+    for index in range(min(entries, MOST_STRIPS)):
+        tag, kind, count, value = entry.unpack_from(data, start + index * entry.size)
+        if tag in (_STRIP_OFFSETS, _TILE_OFFSETS) and count > MOST_STRIPS:
+            raise BrokenPicture("The TIFF file is cut into too many pieces; save it anew.")
+        if tag in tile and kind in _WHOLE_NUMBERS:
+            size = int.from_bytes(value[: _WHOLE_NUMBERS[kind]], "little" if order == "<" else "big")
+            tile[tag] = max(tile[tag], size)
+    if tile[_TILE_WIDTH] * tile[_TILE_HEIGHT] > max_pixels:
+        raise _too_many_pixels("TIFF", max_pixels)
+
+
+def _check_avif(data: bytes, max_pixels: int) -> None:
+    if has_movie(data):
+        raise UnsupportedPicture("Animated AVIF is not supported; send a still picture.")
+    pictures = coded_pixels(data)
+    if max(pictures, default=0) > max_pixels or sum(pictures) > MOST_CODED * max_pixels:
+        raise _too_many_pixels("AVIF", max_pixels)
+
+
+def _too_many_pixels(name: str, max_pixels: int) -> TooManyPixels:
+    return TooManyPixels(
+        f"The {name} file holds more pixels than its size says; at most {max_pixels / 1e6:g} megapixels are taken.",
+        extensions={"max_pixels": max_pixels},
+    )
+
+
+def _number(data: bytes, position: int, size: int) -> int:
+    return int.from_bytes(data[position : position + size], "big")
