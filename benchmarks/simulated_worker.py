@@ -42,6 +42,9 @@ class SimulatedNetwork:
     def in_float32(self) -> None:
         """There is no other precision."""
 
+    def end_stage(self) -> None:
+        """Nothing is kept."""
+
     def free_memory(self) -> None:
         """There is nothing to give back."""
 

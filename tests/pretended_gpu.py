@@ -50,6 +50,8 @@ def pretend() -> None:
         "current_stream": Stream,
         "Stream": Stream,
         "stream": lambda stream: nullcontext(),
+        "set_stream": lambda stream: None,
+        "set_device": lambda index: _of_gpu(f"cuda:{index}", None),
         "device": lambda device: _of_gpu(device, nullcontext()),
         "graph_pool_handle": lambda: (0, 1),
         "CUDAGraph": Graph,

@@ -54,6 +54,10 @@ class CarefulNetwork:
         """See `Network.reach`."""
         return self._network.reach(method)
 
+    def end_stage(self) -> None:
+        """See `Network.end_stage`."""
+        self._network.end_stage()
+
     def free_memory(self) -> None:
         """See `Network.free_memory`."""
         self._network.free_memory()

@@ -118,7 +118,10 @@ class Engine:
         return self._calls.busy_since
 
     def measure(self, models: Iterable[LoadedTrunk | LoadedUpscaler]) -> None:
-        """Finds the best batch of each model, unless it was given; takes about `MEASURING_S` for each."""
+        """Finds the best batch of each model, unless it was given.
+
+        Takes about `MEASURING_S` for each, beside what it takes to plan and compile.
+        """
         for model in models:
             self._limits.measure(model.card.kind, _trial(model), MEASURING_S, model.network.side_by_side)
             model.network.free_memory()

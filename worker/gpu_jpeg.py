@@ -47,6 +47,8 @@ class GpuJpegDecoder:
 
     def __call__(self, content: bytes) -> Pixels:
         """See `DecodeJpeg`."""
+        # Whichever thread this is: else setting the stream back would open the first GPU too.
+        torch.cuda.set_device(self._device.index or 0)
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             file = torch.frombuffer(bytearray(content), dtype=torch.uint8)
             pixels_CHW = self._decode(file, self._mode, self._device)

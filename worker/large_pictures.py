@@ -117,8 +117,7 @@ class LargePainting:
             if not result_1CHW.size:
                 result_1CHW = np.empty((1, part_1CHW.shape[1], *size), HELD)
             _keep(result_1CHW, tile.enlarged(scale.result, *size), part_1CHW)
-        # Each stage would keep what it needed for its next tile, though none is to come.
-        self._network.free_memory()
+        self._network.end_stage()
         self._take(_measure(result_1CHW))
         return result_1CHW
 
@@ -128,7 +127,7 @@ class LargePainting:
             parts = [_read_features(held_1CHW, tile) for held_1CHW in (features_1CHW, *others)]
             # The last tiles begin within those before them, where nothing must be changed twice.
             _keep(features_1CHW, tile, self._network.stage(method, *parts, *self._vectors(method), block=block))
-        self._network.free_memory()
+        self._network.end_stage()
 
     def _survey(self, method: Method, before: Pixels | Held) -> None:
         """Takes the statistics of a layer that is too large to be kept."""
@@ -136,7 +135,7 @@ class LargePainting:
         moments = [
             self._network.stage(method, _read(before, tile), _mask(tile), *self._vectors(method)) for tile in tiles
         ]
-        self._network.free_memory()
+        self._network.end_stage()
         self._take(_pool(moments, [tile.kept_px for tile in tiles]))
 
     def _finish(self, enlarged_1CHW: Held) -> Pixels:
@@ -147,7 +146,7 @@ class LargePainting:
             features_1CHW = _read_features(enlarged_1CHW, on_input)
             (part_HWC,) = self._network.finish(features_1CHW, pixels_1HWC, self._norm_1P, self._statistics_2C)
             painted_HWC[on_photo.kept] = part_HWC[on_photo.inner]
-        self._network.free_memory()
+        self._network.end_stage()
         return painted_HWC
 
     def _take(self, statistics_2C: Values) -> None:

@@ -16,6 +16,8 @@ SIDE_BY_SIDE_PX = 1_000_000
 """Pixels up to which as many pictures make a batch as the device computes best at one time, whatever was measured."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 """Batches that are tried. 64 pictures are 4 megapixels, more than makes any device faster."""
+UNTIMED = 2
+"""Runs of each before the one that counts."""
 ENOUGH = 0.95
 """Part of the greatest throughput that is good enough for a smaller batch, with which nobody waits as long."""
 
@@ -27,6 +29,8 @@ _MEMORY_MESSAGES = (
     "alloc_failed",
     "allocation_failed",
     "not enough memory",
+    "unable to find an engine",  # cuDNN, when none of its ways to convolve found memory to work in
+    "32-bit index math",  # CUDA's paddings, beyond 2**31 values
 )
 
 Remembered = tuple[int | None, int | None, int | None]
@@ -104,11 +108,13 @@ def find_batch(
     clock: Callable[[], float] = time.perf_counter,
 ) -> int:
     """The smallest of `sizes` that is nearly as fast as the fastest, of those that can be tried in the time given."""
-    deadline = clock() + limit_s
+    spent_s = 0.0
     rates: dict[int, float] = {}
     for size in sizes:
         try:
-            run(size)  # The first run of a shape also plans it.
+            # The first run of a shape also plans it, and TorchScript compiles for it in the second.
+            for _ in range(UNTIMED):
+                run(size)
             started = clock()
             run(size)
         except (RuntimeError, MemoryError) as error:
@@ -117,8 +123,9 @@ def find_batch(
             raise
         took = clock() - started
         rates[size] = size / max(took, 1e-9)
-        # The next is twice as large, and runs twice.
-        if clock() + 4 * took > deadline:
+        # What planning and compiling took says nothing of what comes, and is not counted. The next is twice as large.
+        spent_s += (UNTIMED + 1) * took
+        if spent_s + 2 * (UNTIMED + 1) * took > limit_s:
             break
     return next(size for size, rate in rates.items() if rate >= ENOUGH * max(rates.values()))
 

@@ -43,6 +43,9 @@ class Exact:
     def in_float32(self) -> "Exact | None":
         return None
 
+    def end_stage(self) -> None:
+        raise NotImplementedError
+
     def free_memory(self) -> None:
         raise NotImplementedError
 

@@ -128,3 +128,23 @@ def test_a_gpu_replays_what_it_computes(batch: int, caplog: pytest.LogCaptureFix
             expected = plain.paint(pixels_BHWC, norm_BP)
             assert np.abs(graphed.paint(pixels_BHWC, norm_BP).astype(int) - expected).max() <= 1
     assert not caplog.records, "it was recorded"
+
+
+@needs_gpu
+def test_after_a_recording_that_failed_the_network_computes_where_it_would_have(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    streams = set()
+
+    def cannot_be_recorded(pixels_BHWC: Tensor) -> Tensor:
+        if torch.cuda.is_current_stream_capturing():
+            pixels_BHWC.cpu()
+        streams.add(torch.cuda.current_stream().cuda_stream)
+        return 255 - pixels_BHWC
+
+    network = GraphedNetwork(cannot_be_recorded)
+    for _ in range(2 * CALLS_BEFORE):
+        pixels_BHWC = picture()
+        assert torch.equal(network(pixels_BHWC.cuda()).cpu(), 255 - pixels_BHWC)
+    assert "No CUDA graph" in caplog.text
+    assert len(streams) == 1

@@ -48,6 +48,9 @@ class Inverting:
     def in_float32(self) -> Network | None:
         return None
 
+    def end_stage(self) -> None:
+        pass
+
     def free_memory(self) -> None:
         pass
 
@@ -84,6 +87,9 @@ class Faulty:
 
     def in_float32(self) -> Network | None:
         return self._network.in_float32()
+
+    def end_stage(self) -> None:
+        pass
 
     def free_memory(self) -> None:
         self.freed += 1

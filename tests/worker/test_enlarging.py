@@ -51,6 +51,9 @@ class Recording:
     def in_float32(self) -> None:
         return None
 
+    def end_stage(self) -> None:
+        raise NotImplementedError
+
     def free_memory(self) -> None:
         raise NotImplementedError
 

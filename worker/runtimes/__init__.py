@@ -49,6 +49,10 @@ class Network(Protocol):
         """The same network in full precision, loaded when first asked for; none if this is in full precision."""
         ...
 
+    def end_stage(self) -> None:
+        """Says that no tile is to come for the method that was asked last: what was kept for it may go."""
+        ...
+
     def free_memory(self) -> None:
         """Gives back what is kept for the next batch."""
         ...

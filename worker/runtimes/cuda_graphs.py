@@ -8,7 +8,6 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, TypeVar
 
 import torch
@@ -39,19 +38,25 @@ LEVELS = 1
 class GraphReplay:
     """A network's call, recorded. Tensors that it reads and writes stay where they are."""
 
-    def __init__(self, network: Network, inputs: Sequence[Tensor], pool: Any) -> None:
+    def __init__(self, network: Network, inputs: Sequence[Tensor], pool: Any, stream: torch.cuda.Stream) -> None:
         """`pool`: of `torch.cuda.graph_pool_handle`, for recordings that are never replayed at the same time.
 
-        Raises `RuntimeError` where the device or the network cannot do it.
+        `stream`: on which is recorded; PyTorch keeps memory of its libraries for each. Raises `RuntimeError` where the
+        device or the network cannot do it.
         """
         self._inputs = [value.clone() for value in inputs]
         self._graph = torch.cuda.CUDAGraph()
-        with (
-            torch.cuda.device(inputs[0].device),
-            # Other threads may copy to and from the device meanwhile.
-            torch.cuda.graph(self._graph, pool, capture_error_mode="thread_local"),
-        ):
-            self._result = network(*self._inputs)
+        with torch.cuda.device(inputs[0].device):
+            # A thread's first call opens its libraries, which cannot be recorded.
+            network(*self._inputs)
+            before = torch.cuda.current_stream()
+            try:
+                # Other threads may copy to and from the device meanwhile.
+                with torch.cuda.graph(self._graph, pool, stream=stream, capture_error_mode="thread_local"):
+                    self._result = network(*self._inputs)
+            finally:
+                # A recording that failed leaves its stream behind, on which nobody waits for what is computed next.
+                torch.cuda.set_stream(before)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
         """The result, which is the caller's own."""
@@ -67,7 +72,9 @@ class GraphedNetwork:
     def __init__(self, network: Network, record: Callable[[Network, Sequence[Tensor]], Replay] | None = None) -> None:
         """`record`: how, if not with a `GraphReplay`."""
         self._network = network
-        self._record = record or partial(GraphReplay, pool=torch.cuda.graph_pool_handle())
+        self._record = record or self._record_graph
+        self._pool: Any = None
+        self._stream: torch.cuda.Stream | None = None
         self._lock = threading.Lock()
         self._calls: OrderedDict[tuple[torch.Size, ...], int] = OrderedDict()
         self._replays: OrderedDict[tuple[torch.Size, ...], Replay | None] = OrderedDict()
@@ -99,6 +106,14 @@ class GraphedNetwork:
         replay = self._try_to_record(inputs)
         _put(self._replays, shapes, replay, MOST_SHAPES)
         return replay
+
+    def _record_graph(self, network: Network, inputs: Sequence[Tensor]) -> Replay:
+        if not any(self._replays.values()):
+            # Some versions of PyTorch cannot go on with one whose recordings are all gone.
+            self._pool = torch.cuda.graph_pool_handle()
+        # Of each network its own: memory that is taken for a stream is given back with the first recording that goes.
+        self._stream = self._stream or torch.cuda.Stream(inputs[0].device)  # type: ignore[no-untyped-call]
+        return GraphReplay(network, inputs, self._pool, self._stream)
 
     def _try_to_record(self, inputs: Sequence[Tensor]) -> Replay | None:
         """A recording that is right, also of other pictures than those it was made with."""

@@ -45,6 +45,8 @@ class GpuStreams:
     def _copies(self) -> torch.cuda.Stream:
         """This thread's stream."""
         if not hasattr(self._thread, "copies"):
+            # Else whatever sets a stream back would open the first GPU too, with half a gigabyte of its memory.
+            torch.cuda.set_device(self._device.index or 0)
             self._thread.copies = _stream(self._device)
         stream: torch.cuda.Stream = self._thread.copies
         return stream

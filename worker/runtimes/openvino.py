@@ -102,6 +102,10 @@ class OpenVinoNetwork:
         """See `Network.in_float32`."""
         return self._in_float32
 
+    def end_stage(self) -> None:
+        """See `Network.end_stage`. Each method has memory of its own."""
+        self.free_memory()
+
     def free_memory(self) -> None:
         """See `Network.free_memory`."""
         with self._one_at_a_time:

@@ -68,6 +68,9 @@ class TorchScriptNetwork:
         """See `Network.in_float32`."""
         return self._in_float32
 
+    def end_stage(self) -> None:
+        """See `Network.end_stage`. All methods share PyTorch's memory, which is not given back for each of them."""
+
     def free_memory(self) -> None:
         """See `Network.free_memory`."""
         if self._graphed:
