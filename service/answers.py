@@ -93,11 +93,6 @@ def picture_headers(result: JobResult, fingerprint: str, filename: str) -> dict[
     }
 
 
-def picture(data: bytes, picture_format: PictureFormat, headers: Mapping[str, str]) -> Response:
-    """200 and the picture."""
-    return Response(data, 200, dict(headers), picture_format.media_type)
-
-
 class HeldPicture(Response):
     """200 and a picture that counts as held until the client has nearly all of it."""
 
@@ -115,6 +110,8 @@ class HeldPicture(Response):
         finally:
             self.body = b""
             self._content.release()
+        if self.background is not None:
+            await self.background()
 
 
 def server_timing(timings_ms: Mapping[str, float]) -> str:

@@ -9,9 +9,10 @@ from typing import Any, Final, TypeVar
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from service.answers import accepted, picture, picture_headers, unsuccessful
+from service.answers import HeldPicture, accepted, picture_headers, unsuccessful
+from service.memory import Content
 from service.preferences import Preference
-from service.problems import DeadlinePassed, Problem, ServiceStopping
+from service.problems import DeadlinePassed, Problem, QueueFull, ServiceStopping
 from service.services import Services
 from service.submissions import Outcome, Submission
 from service.tasks import end
@@ -28,13 +29,16 @@ async def deliver(
 ) -> Response:
     """The answer to a picture request that began at `started`, by `time.perf_counter`.
 
-    Raises `DeadlinePassed`, `ServiceStopping`, the problem that the worker met, or `ClientDisconnect`; the job is then
-    withdrawn.
+    Raises `QueueFull`, `DeadlinePassed`, `ServiceStopping`, the problem that the worker met, or `ClientDisconnect`; the
+    job is then withdrawn.
     """
     job = submission.job
     if preference.respond_async and not preference.wait_s:
         await services.jobs.submit(submission)
         return accepted(request, job.id)
+    if services.answers.is_full:
+        # By clients that read slowly: there would be no room for the answer.
+        raise QueueFull.of_answers()
     cached = await services.cache.get(submission.tag)
     if cached is not None:
         return finish(services, submission, cached, started, dict(CACHED))
@@ -77,7 +81,8 @@ def finish(
     headers["Server-Timing"] += f", total;dur={total_ms:.1f}"
     headers["Cache-Control"] = "no-store"
     headers["Vary"] = "Accept, Prefer"
-    return picture(outcome.picture, submission.job.format, headers)
+    services.answers.hold(len(outcome.picture))
+    return HeldPicture(Content(outcome.picture, services.answers), submission.job.format, headers)
 
 
 async def withdraw(services: Services, job_id: str) -> None:

@@ -11,6 +11,11 @@ class Memory:
         self._limit = limit
         self._held = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more fits."""
+        return self._held >= self._limit
+
     def take(self, size: int) -> bool:
         """Counts `size` bytes as held, if they fit; one picture fits whatever its size if nothing else is held."""
         if self._held and self._held + size > self._limit:
@@ -28,10 +33,10 @@ class Memory:
 
 
 class Content:
-    """An uploaded file, and its part of a process's memory.
+    """A file, and its part of a process's memory.
 
-    It is let go once it is in the queue: a request may wait for its picture for a minute. A request that ends before,
-    however it ends, lets go of it too.
+    An upload is let go once it is in the queue: a request may wait for its picture for a minute. A request that ends
+    before, however it ends, lets go of it too.
     """
 
     def __init__(self, data: bytes, memory: Memory) -> None:

@@ -12,8 +12,10 @@ from typing import Any, cast
 import httpx
 import pytest
 from redis import Redis
+from starlette.types import Receive, Scope, Send
 
 from service import app, broker, server
+from service.answers import HeldPicture
 from service.app import create_app
 from service.broker import Broker
 from service.jobs import JobQueue
@@ -130,6 +132,30 @@ async def test_results_are_not_fetched_by_more_than_memory_allows(
             assert (await client.get(f"{job_url}/result")).content == PAINTED
     assert (refused.status_code, refused.json()["type"]) == (503, FULL)
     assert refused.headers["retry-after"] == "5"
+
+
+async def test_pictures_that_clients_have_not_read_yet_are_bounded(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "ANSWERS_BYTES", len(PAINTED))
+    is_sent, go_on = asyncio.Event(), asyncio.Event()
+    send_picture = HeldPicture.__call__
+
+    async def send_to_a_slow_client(picture: HeldPicture, scope: Scope, receive: Receive, send: Send) -> None:
+        is_sent.set()
+        await go_on.wait()
+        await send_picture(picture, scope, receive, send)
+
+    monkeypatch.setattr(HeldPicture, "__call__", send_to_a_slow_client)
+    with StandIn(redis):
+        async with serving(redis_url) as client:
+            first = asyncio.create_task(client.post(PAINT, content=JPEG))
+            await is_sent.wait()
+            refused = await client.post(PAINT, content=JPEG)
+            go_on.set()
+            assert (await first).content == PAINTED
+            assert (await client.post(PAINT, content=JPEG)).content == PAINTED
+    assert (refused.status_code, refused.json()["type"]) == (503, FULL)
 
 
 async def test_the_count_of_bytes_does_not_drift(redis: Redis, redis_url: str) -> None:
