@@ -2,7 +2,7 @@
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,8 +20,10 @@ _OF_A_BOX = 1
 class _Items:
     """What a file's `meta` box lists."""
 
-    kinds: dict[int, bytes] = field(default_factory=dict)
-    hidden: set[int] = field(default_factory=set)
+    coded: set[int] = field(default_factory=set)
+    """Pictures in AV1."""
+    shown: set[int] = field(default_factory=set)
+    """Whatever is not hidden, as tiles are."""
     places: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     """From and to, in the file."""
     described: list[tuple[int, int]] = field(default_factory=list)
@@ -41,21 +43,21 @@ def copied_metadata(data: bytes) -> int:
     Raises `BrokenPicture`, `struct.error` or `IndexError` for damaged boxes.
     """
     items = _read_items(data)
-    shown = items.kinds.keys() - items.hidden
-    described = sum(items.size(metadata) for metadata, item in items.described if item in shown)
+    described = sum(items.size(metadata) for metadata, item in items.described if item in items.shown)
     # Property 0 is none.
     profiles = [0, *items.profiles]
-    colored = (number for item, number in items.properties if item in shown)
+    colored = (number for item, number in items.properties if item in items.shown)
     return described + sum(profiles[number] for number in colored if number < len(profiles))
 
 
 def coded_pixels(data: bytes) -> list[int]:
     """Pixels of each picture that an AVIF holds, from the pictures themselves. Raises as `copied_metadata`."""
     items = _read_items(data)
-    coded = [item for item, kind in items.kinds.items() if kind == b"av01"]
-    if sum(items.size(item) for item in coded) > 2 * len(data):
+    if sum(map(items.size, items.coded)) > 2 * len(data):
         raise BrokenPicture("The AVIF file's pictures share their bytes; save it anew.")
-    return [frame_pixels(b"".join(data[start:end] for start, end in items.places.get(item, ()))) for item in coded]
+    return [
+        frame_pixels(b"".join(data[start:end] for start, end in items.places.get(item, ()))) for item in items.coded
+    ]
 
 
 def has_movie(data: bytes) -> bool:
@@ -65,24 +67,34 @@ def has_movie(data: bytes) -> bool:
 
 def _read_items(data: bytes) -> _Items:
     items = _Items()
-    for kind, start, end in _boxes(data, 0, len(data)):
-        if kind == b"meta":
-            parts = list(_boxes(data, start + 4, end))
-            own = next((first for name, first, _ in parts if name == b"idat"), 0)
-            for name, first, last in parts:
-                if name == b"iinf":
-                    _read_kinds(data, first, last, items)
-                elif name == b"iloc":
-                    _read_places(data, first, own, items)
-                elif name == b"iref":
-                    _read_references(data, first, last, items)
-                elif name == b"iprp":
-                    _read_properties(data, first, last, items)
+    if b"meta" not in (whole := _only_boxes(data, 0, len(data), (b"meta",))):
+        return items
+    start, end = whole[b"meta"]
+    parts = _only_boxes(data, start + 4, end, (b"iinf", b"iloc", b"iref", b"iprp", b"idat"))
+    if b"iinf" in parts:
+        _read_kinds(data, *parts[b"iinf"], items)
+    if b"iloc" in parts:
+        _read_places(data, parts[b"iloc"][0], parts.get(b"idat", (0, 0))[0], items)
+    if b"iref" in parts:
+        _read_references(data, *parts[b"iref"], items)
+    if b"iprp" in parts:
+        _read_properties(data, *parts[b"iprp"], items)
     return items
 
 
+def _only_boxes(data: bytes, start: int, end: int, kinds: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+    """From and to of the boxes of those types. There is one of each: of two, others may believe the other one."""
+    found: dict[bytes, tuple[int, int]] = {}
+    for kind, first, last in _boxes(data, start, end):
+        if kind in kinds:
+            if kind in found:
+                raise BrokenPicture("The file says twice what is in it; save it anew.")
+            found[kind] = first, last
+    return found
+
+
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, and from and to of the content, of each box in a part of the file."""
+    """Type, and from and to of the content, of each box in a part of the file. What is no box ends it."""
     count = 0
     while start + 8 <= end:
         size, kind = struct.unpack_from(">L4s", data, start)
@@ -91,8 +103,10 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
             size, content = struct.unpack_from(">Q", data, content)[0], content + 8
         size = end - start if size == 0 else size
         count += 1
-        if size < content - start or count > MOST_BOXES:
-            raise BrokenPicture("The file's boxes are damaged; send it again.")
+        if size < content - start:
+            return
+        if count > MOST_BOXES:
+            raise BrokenPicture("The file is in too many parts; save it anew.")
         yield kind, content, min(start + size, end)
         start += size
 
@@ -101,9 +115,10 @@ def _read_kinds(data: bytes, start: int, end: int, items: _Items) -> None:
     for kind, first, _ in _boxes(data, start + (6 if data[start] == 0 else 8), end):
         if kind == b"infe" and data[first] >= 2:
             item, name = struct.unpack_from(">Hxx4s" if data[first] == 2 else ">Lxx4s", data, first + 4)
-            items.kinds[item] = name
-            if data[first + 3] & 1:
-                items.hidden.add(item)
+            if name == b"av01":
+                items.coded.add(item)
+            if not data[first + 3] & 1:
+                items.shown.add(item)
 
 
 def _read_places(data: bytes, start: int, own: int, items: _Items) -> None:
@@ -115,6 +130,8 @@ def _read_places(data: bytes, start: int, own: int, items: _Items) -> None:
     left = MOST_BOXES
     for _ in range(cursor.take(wide)):
         item = cursor.take(wide)
+        if item in items.places:
+            raise BrokenPicture("The file says twice where a picture is; save it anew.")
         method = cursor.take(2) & 15 if version else 0
         cursor.take(2)
         base = cursor.take(base_size) + (own if method == _OF_A_BOX else 0)

@@ -72,9 +72,9 @@ def _check_jpeg(data: bytes) -> None:
 
 def _check_png(data: bytes) -> None:
     position, chunks, others = 8, 0, 0
-    while position + 8 <= len(data):
+    while position + 8 <= len(data) and (kind := data[position + 4 : position + 8]) != b"IEND":
         chunks += 1
-        others += data[position + 4 : position + 8] not in _PICTURE_CHUNKS
+        others += kind not in _PICTURE_CHUNKS
         position += 12 + _number(data, position, 4)
         if chunks > MOST_CHUNKS or others > MOST_SEGMENTS:
             raise BrokenPicture("The PNG file has too many parts; save it anew.")

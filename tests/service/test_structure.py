@@ -51,7 +51,7 @@ def test_a_jpeg_with_junk_is_refused_once_it_is_much(junk: bytes) -> None:
 
 @pytest.mark.parametrize("at_the_end", [False, True])
 def test_a_png_in_too_many_parts_is_refused(at_the_end: bool) -> None:
-    png, chunk = encode("PNG"), b"\0\0\0\0prVt" + struct.pack(">L", zlib.crc32(b"prVt"))
+    png, chunk = encode("PNG") + bytes(100_000), b"\0\0\0\0prVt" + struct.pack(">L", zlib.crc32(b"prVt"))
     place = png.index(b"IEND" if at_the_end else b"IDAT") - 4
     assert validate(png[:place] + 100 * chunk + png[place:], LIMIT).width == 40
     with pytest.raises(BrokenPicture, match="too many parts"):
@@ -123,6 +123,26 @@ def test_a_heic_whose_pictures_share_their_metadata_is_refused_once_the_copies_a
     check_structure(heic(3), "heif", LIMIT)
     with pytest.raises(BrokenPicture, match="more metadata than pictures"):
         validate(heic(MOST_METADATA // 100_000 + 1), LIMIT)
+
+
+@pytest.mark.parametrize("image_format", ["AVIF", "HEIF", "JPEG", "TIFF"])
+def test_what_phones_append_is_not_looked_at(image_format: str) -> None:
+    for appended in (bytes(100_000), b"\0\0\0\3SEFT" + 20_000 * b"\0\0\0\x08mpvd"):
+        assert validate(encode(image_format) + appended, LIMIT).width == 40
+
+
+@pytest.mark.parametrize("repeated", [b"meta", b"iinf", b"iloc", b"iprp"])
+def test_a_file_that_says_twice_what_is_in_it_is_refused(repeated: bytes) -> None:
+    avif = encode("AVIF")
+    start = avif.index(repeated) - 4
+    size = int.from_bytes(avif[start : start + 4], "big")
+    again = avif[:start] + 2 * avif[start : start + size] + avif[start + size :]
+    if repeated != b"meta":
+        place = avif.index(b"meta") - 4
+        larger = int.from_bytes(avif[place : place + 4], "big") + size
+        again = again[:place] + larger.to_bytes(4, "big") + again[place + 4 :]
+    with pytest.raises(BrokenPicture, match="says twice"):
+        validate(again, LIMIT)
 
 
 def test_metadata_and_profiles_count_for_the_pictures_that_have_them() -> None:
