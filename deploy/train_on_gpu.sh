@@ -57,7 +57,11 @@ for what in "$@"; do
         # Elsewhere, as in models/zoo: its styles have the names of the other gallery's.
         w32) gallery 32 "$state/zoo/width-32" ;;
         x2 | x4) upscaler "${what#x}" ;;
-        x8) upscaler 8 --architecture progressive --start-from "$(start_of_x8)" ;;
+        # The less is known, the more of what is shown must be texture (docs/training.md).
+        x8)
+            upscaler 8 --architecture progressive --start-from "$(start_of_x8)" --texture-weight 4 \
+                --adversarial-weight 0.4
+            ;;
         *) echo "Nothing is called $what: choose among w16 w32 x2 x4 x8." >&2 && exit 2 ;;
     esac
 done

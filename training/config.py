@@ -68,7 +68,7 @@ class UpscaleWeights:
     """Weights of the parts of the super-resolution objective."""
 
     pixel: float = 0.1
-    feature: float = 4.0
+    feature: float = 1.0
     texture: float = 2.0
     color: float = 200.0
     """Enough that no grid is left. At 30 there was one, with 10 to 13 dB more power than photos have (4 times)."""
