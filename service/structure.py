@@ -37,11 +37,12 @@ def check_structure(data: bytes, found: str, max_pixels: int) -> None:
 
     `found`: the format, an `InputFormat`. Those that are not known here are not looked at.
     """
-    check = {"jpeg": _check_jpeg, "png": _check_png}.get(found)
-    if check:
-        check(data)
     try:
-        if found == "tiff":
+        if found == "jpeg":
+            _check_jpeg(data)
+        elif found == "png":
+            _check_png(data)
+        elif found == "tiff":
             _check_tiff(data, max_pixels)
         elif found == "heif" and copied_metadata(data) > MOST_METADATA:
             raise BrokenPicture("The HEIF file holds more metadata than pictures; save it anew.")
