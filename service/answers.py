@@ -54,7 +54,7 @@ def progress_document(request: Request, progress: Progress) -> JobDocument:
     result = progress.result
     if result is None:
         return document
-    problem = problem_of(result).document() if result.status is JobStatus.FAILED else None
+    problem = problem_of(progress.id, result).document() if result.status is JobStatus.FAILED else None
     finished = result.status is JobStatus.FINISHED
     return document.model_copy(
         update={
@@ -73,9 +73,9 @@ def accepted(request: Request, job_id: str) -> Response:
     return JSONResponse(document.model_dump(exclude_none=True), 202, headers)
 
 
-def unsuccessful(result: JobResult) -> Problem:
+def unsuccessful(job_id: str, result: JobResult) -> Problem:
     """The problem of a closed job that has no picture."""
-    return JobCanceled() if result.status is JobStatus.CANCELED else problem_of(result)
+    return JobCanceled().of_job(job_id) if result.status is JobStatus.CANCELED else problem_of(job_id, result)
 
 
 def entity_tag(fingerprint: str, model: str) -> str:

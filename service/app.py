@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from starlette.types import Lifespan
 
-from service import handlers
+from service import cors, handlers
 from service.bodies import BodyReader
 from service.broker import Broker
 from service.cache import ResultCache
@@ -53,11 +53,14 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
+        # To http://, as behind TLS the scheme looks here: a photo and its key would be sent once more, in the clear.
+        redirect_slashes=False,
     )
+    handlers.install(app)
     app.add_middleware(HeadMiddleware)
+    cors.install(app, settings.cors_origins)
     app.add_middleware(CommonHeadersMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
-    handlers.install(app)
     for module in (pictures, jobs, events, catalog, health, docs, studio):
         app.include_router(module.router)
     app.mount("/docs/files", docs.files, name="docs-files")

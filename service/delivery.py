@@ -75,7 +75,7 @@ def finish(
     """The answer with the picture of a closed job, and `extra` headers. Raises the problem of one without."""
     result = outcome.result
     if result.status is not JobStatus.FINISHED:
-        raise unsuccessful(result)
+        raise unsuccessful(submission.job.id, result)
     headers = picture_headers(result, submission.fingerprint, submission.filename) | extra
     total_ms = (time.perf_counter() - started) * 1000
     headers["Server-Timing"] += f", total;dur={total_ms:.1f}"

@@ -13,8 +13,12 @@ from service.problems import (
 from worker.contract import ErrorCode, JobResult
 
 
-def problem_of(result: JobResult) -> Problem:
-    """The problem that a worker's unsuccessful result stands for."""
+def problem_of(job_id: str, result: JobResult) -> Problem:
+    """The problem that a worker's unsuccessful result of that job stands for."""
+    return _kind_of(result).of_job(job_id)
+
+
+def _kind_of(result: JobResult) -> Problem:
     match result.error:
         case ErrorCode.BROKEN_PICTURE:
             return BrokenPicture(result.detail or "The file is damaged or incomplete; send it again.")

@@ -104,18 +104,18 @@ class JobQueue:
     async def outcome(self, job_id: str, waker: asyncio.Event, timeout_s: float) -> Outcome:
         """The outcome of a job of this process, as soon as it is closed; Redis forgets it by this.
 
-        Raises `DeadlinePassed`, `JobLost` if Redis has forgotten it before, or `ServiceStopping`.
+        Raises `DeadlinePassed`, `JobLost` if Redis has forgotten it before, or `ServiceStopping`; they name the job.
         """
         end = asyncio.get_running_loop().time() + timeout_s
         while True:
             if not self._is_dismissed:
-                await _wait_until(waker, end)
+                await _wait_until(job_id, waker, end)
             waker.clear()
             outcome = await self._take(job_id)
             if outcome is not None:
                 return outcome
             if self._is_dismissed:
-                raise ServiceStopping
+                raise ServiceStopping().of_job(job_id)
 
     async def picture_bytes(self, job_id: str) -> int:
         """Size of the picture of a finished job."""
@@ -157,7 +157,7 @@ class JobQueue:
                 output, _, status = await pipe.execute()
         outcome = Outcome.of(output)
         if outcome is None and not self._rq.is_open(status):
-            raise JobLost
+            raise JobLost().of_job(job_id)
         return outcome
 
     def _judge(self, room: Room) -> None:
@@ -177,12 +177,12 @@ class JobQueue:
             return await complete(anyio.to_thread.run_sync(call, limiter=self._limiter))
 
 
-async def _wait_until(waker: asyncio.Event, end: float) -> None:
+async def _wait_until(job_id: str, waker: asyncio.Event, end: float) -> None:
     try:
         async with asyncio.timeout_at(end):
             await waker.wait()
     except TimeoutError:
-        raise DeadlinePassed from None
+        raise DeadlinePassed().of_job(job_id) from None
 
 
 def _check_id(job_id: str) -> None:

@@ -3,10 +3,11 @@
 from collections import defaultdict
 from typing import Any
 
-from service.problems import MEDIA_TYPE, Problem
+from service.problems import MEDIA_TYPE, Problem, ResultNotReady
 from worker.contract import PictureFormat
 
 BYTES = {"type": "string", "format": "binary"}
+STRING = {"type": "string"}
 
 PROBLEM_SCHEMA = {
     "title": "Problem",
@@ -18,6 +19,7 @@ PROBLEM_SCHEMA = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong and what to do, in a sentence."},
+        "job_id": {"type": "string", "description": "Of the job that met it, where there was one."},
     },
 }
 
@@ -41,11 +43,24 @@ PICTURE_ANSWER: dict[int | str, dict[str, Any]] = {
         "description": "The picture.",
         "content": {picture_format.media_type: {"schema": BYTES} for picture_format in PictureFormat},
         "headers": {
-            "Server-Timing": {"schema": {"type": "string"}, "description": "Milliseconds in each stage."},
-            "ETag": {"schema": {"type": "string"}, "description": "Of upload, parameters and weights."},
+            "Server-Timing": {"schema": STRING, "description": "Milliseconds in each stage."},
+            "ETag": {"schema": STRING, "description": "Of upload, parameters and weights."},
         },
     }
 }
+
+ETAG = {"ETag": {"schema": STRING, "description": "Of the picture."}}
+UNCHANGED_ANSWER: dict[int | str, dict[str, Any]] = {
+    304: {
+        "description": "To an `If-None-Match` that names the picture's `ETag`: the client has it.",
+        "headers": ETAG,
+    }
+}
+
+LOCATION = {"Location": {"schema": STRING, "description": "Where to ask for the job."}}
+PASSING = (429, 503)
+"""Statuses that no problem has without `Retry-After`."""
+RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds after which to try again."}}
 
 
 def problem_answers(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
@@ -54,5 +69,10 @@ def problem_answers(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     for kind in kinds:
         by_status[kind.status].append(kind.title)
     content = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
-    answers = {status: {"description": "; or: ".join(by_status[status]), "content": content} for status in by_status}
-    return {**dict(sorted(answers.items())), "default": {"description": "Any other problem.", "content": content}}
+    answers: dict[int | str, dict[str, Any]] = {
+        status: {"description": "; or: ".join(by_status[status]), "content": content} for status in sorted(by_status)
+    }
+    for kind in kinds:
+        if kind is ResultNotReady or kind.status in PASSING:
+            answers[kind.status]["headers"] = RETRY_AFTER
+    return {**answers, "default": {"description": "Any other problem.", "content": content}}

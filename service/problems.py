@@ -29,6 +29,11 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
         self.retry_after_s = retry_after_s
         self.extensions = dict(extensions or {})
 
+    def of_job(self, job_id: str) -> Self:
+        """Itself, with the id of the job that met it, by which the worker's log can be searched."""
+        self.extensions["job_id"] = job_id
+        return self
+
     @property
     def type(self) -> str:
         """URI of the kind of problem."""

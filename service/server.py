@@ -12,6 +12,9 @@ from service.settings import Settings
 
 HEADERS_TIMEOUT_S = 10.0
 """Seconds in which a request's line and headers must have arrived, or the rest of an upload that has been refused."""
+KEEP_ALIVE_S = 75
+"""Seconds that a connection may idle between requests. Balancers and proxies keep theirs for 60 (AWS, nginx): where the
+service is the first to hang up, a request that is just on its way is lost."""
 GRACE_S = 10
 """Seconds that requests in hand have when the server is asked to stop."""
 PARTING_S = 2.0
@@ -100,13 +103,19 @@ class ImpatientProtocol(HttpToolsProtocol):
         """Waits for nothing more."""
         self._go_on()
         self._stop_watching()
+        self._unset_keepalive_if_required()  # uvicorn leaves it where the client resets, and it holds all this
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Waits for a request where the client has sent something that is none, as empty lines are."""
+        was_receiving = self._receiving
         super().data_received(data)
         is_answered = self.cycle is None or self.cycle.response_complete
-        if is_answered and not self._receiving and not self.transport.is_closing():
+        if not is_answered or self._receiving or self.transport.is_closing():
+            return
+        if was_receiving:  # the rest of an upload that has been refused
+            self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE_S, self.timeout_keep_alive_handler)
+        else:
             self._hang_up_later()
 
     def pause_writing(self) -> None:
@@ -185,6 +194,7 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             forwarded_allow_ips=settings.forwarded_allow_ips,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )
         super().__init__(config)

@@ -1,5 +1,6 @@
 """What an operator can set, from the environment or a `.env` file."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -9,6 +10,8 @@ from redis.connection import parse_url
 
 PREFIX = "IMPASTO_"
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+"""As browsers write it, or any."""
 
 
 class SettingsError(Exception):
@@ -53,6 +56,9 @@ class Settings(BaseSettings):
     forwarded_allow_ips: str = Field(
         "127.0.0.1",
         description="Comma-separated proxies whose `X-Forwarded-For` tells the client's address; * for all.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated origins whose pages may call the API; * for all."
     )
     cache_ttl_s: int = Field(0, ge=0, description="Seconds a picture is kept for requests that repeat; 0: not at all.")
     cache_mb: float = Field(256, gt=0, description="Megabytes of Redis that such pictures may fill.")
@@ -114,12 +120,20 @@ class Settings(BaseSettings):
             raise ValueError("it is no address of a Redis; write a password's special characters as %2F") from None
         return url
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
-    def _split_api_keys(cls, keys: object) -> object:
-        if not isinstance(keys, str):
-            return keys
-        return tuple(key.strip() for key in keys.split(",") if key.strip())
+    def _split(cls, values: object) -> object:
+        if not isinstance(values, str):
+            return values
+        return tuple(value.strip() for value in values.split(",") if value.strip())
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_cors_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin[:64]!r} must be scheme://host or scheme://host:port, in lower case, or *")
+        return origins
 
 
 def _sentence(error: ValidationError) -> str:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service.answers import is_unchanged
-from service.openapi import BYTES, problem_answers
+from service.openapi import BYTES, ETAG, UNCHANGED_ANSWER, problem_answers
 from service.problems import NoPreview, NoWorker, QueueUnavailable, UnknownStyle
 from service.services import ServicesDep
 from worker.contract import StyleInfo
@@ -49,7 +49,8 @@ async def list_styles(request: Request, services: ServicesDep) -> list[StyleDocu
     summary="A picture that shows a style",
     response_class=Response,
     responses={
-        200: {"description": "The picture.", "content": {"image/jpeg": {"schema": BYTES}}},
+        200: {"description": "The picture.", "content": {"image/jpeg": {"schema": BYTES}}, "headers": ETAG},
+        **UNCHANGED_ANSWER,
         **problem_answers(UnknownStyle, NoPreview, NoWorker, QueueUnavailable),
     },
 )

@@ -11,7 +11,7 @@ from service.answers import (
     unsuccessful,
 )
 from service.memory import Content
-from service.openapi import PICTURE_ANSWER, problem_answers
+from service.openapi import PICTURE_ANSWER, UNCHANGED_ANSWER, problem_answers
 from service.problems import (
     JobCanceled,
     JobFailed,
@@ -50,7 +50,11 @@ async def read_job(request: Request, job_id: str, services: ServicesDep) -> JobD
     name="job_result",
     summary="The picture of a finished job",
     response_class=Response,
-    responses={**PICTURE_ANSWER, **problem_answers(*COMMON, ResultNotReady, JobCanceled, JobFailed, QueueFull)},
+    responses={
+        **PICTURE_ANSWER,
+        **UNCHANGED_ANSWER,
+        **problem_answers(*COMMON, ResultNotReady, JobCanceled, JobFailed, QueueFull),
+    },
 )
 async def read_result(request: Request, job_id: str, services: ServicesDep) -> Response:
     """Gives the picture, as often as asked until it expires."""
@@ -58,7 +62,7 @@ async def read_result(request: Request, job_id: str, services: ServicesDep) -> R
     if state.result is None:
         raise ResultNotReady
     if state.status is not JobStatus.FINISHED:
-        raise unsuccessful(state.result)
+        raise unsuccessful(job_id, state.result)
     headers = picture_headers(state.result, state.fingerprint, state.filename) | {"Cache-Control": CACHE_CONTROL}
     if is_unchanged(request, headers["ETag"]):
         services.metrics.not_modified.inc()

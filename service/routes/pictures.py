@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from service import orders
 from service.answers import JobDocument
 from service.delivery import deliver
-from service.openapi import PICTURE_ANSWER, PICTURE_BODY, problem_answers
+from service.openapi import LOCATION, PICTURE_ANSWER, PICTURE_BODY, problem_answers
 from service.parameters import StylizeParameters, UpscaleParameters, refuse_repeated
 from service.problems import (
     BadParameter,
@@ -37,7 +37,7 @@ from service.services import ServicesDep
 
 ANSWERS = {
     **PICTURE_ANSWER,
-    202: {"model": JobDocument, "description": "With `Prefer: respond-async`: queued; `Location` says where to ask."},
+    202: {"model": JobDocument, "description": "With `Prefer: respond-async`: queued.", "headers": LOCATION},
     **problem_answers(
         *(EmptyBody, BrokenPicture, MalformedMultipart, Unauthorized, TooManyBytes, TooManyPixels, UnsupportedPicture),
         *(UploadTimeout, TooManyRequests),

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 JPEG = encode("JPEG")
 PAINT = "/stylize?style=candy"
+MADE = (("200", "ETag"), ("202", "Location"))
 
 
 def test_importing_the_app_loads_no_models() -> None:
@@ -141,6 +142,37 @@ def test_head_is_answered_as_get_without_the_body(redis: Redis, redis_url: str) 
         assert 'method="HEAD",route="/styles",status="200"' in client.get("/metrics").text
 
 
+@pytest.mark.parametrize(
+    ("method", "address", "allowed"),
+    [
+        ("PUT", "/jobs/none", "DELETE, GET, HEAD"),
+        ("POST", "/jobs/none/result", "GET, HEAD"),
+        ("POST", "/jobs/none/events", "GET"),
+        ("HEAD", "/jobs/none/events", "GET"),
+        ("GET", PAINT, "POST"),
+        ("HEAD", PAINT, "POST"),
+        ("BREW", "/livez", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+        ("PUT", "/web/studio.js", "GET, HEAD"),
+    ],
+)
+async def test_a_method_that_is_not_served_is_told_those_that_are(
+    redis_url: str, method: str, address: str, allowed: str
+) -> None:
+    async with serving(redis_url) as client:
+        refused = await client.request(method, address)
+    assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("address", ["/stylize/?style=candy", "/styles/", "/docs/", "/web", "/docs/files"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_address_with_another_slash_is_another_one(redis_url: str, method: str, address: str) -> None:
+    async with serving(redis_url) as client:
+        response = await client.request(method, address, content=JPEG)
+    assert (response.status_code, response.json()["type"]) == (404, "urn:impasto:problem:not-found")
+
+
 async def test_metrics_are_not_told_through_a_proxy(redis_url: str) -> None:
     async with serving(redis_url) as client:
         refused = await client.get("/metrics", headers={"X-Forwarded-For": "192.0.2.7"})
@@ -229,6 +261,36 @@ async def test_every_problem_of_openapi_is_a_problem_document(redis_url: str) ->
             assert all("application/problem+json" in answer.get("content", {}) for answer in errors.values()), errors
 
 
+async def test_openapi_names_what_clients_go_on_by(redis_url: str) -> None:
+    async with serving(redis_url) as client:
+        document = (await client.get("/openapi.json")).json()
+    headers = {
+        (path, method, status, header)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        for status, answer in operation["responses"].items()
+        for header in answer.get("headers", {})
+        if header != "Server-Timing"
+    }
+    result, preview = "/jobs/{job_id}/result", "/styles/{name}/preview"
+    assert {key for key in headers if key[3] != "Retry-After"} == {
+        *((path, "post", status, header) for path in ("/stylize", "/upscale") for status, header in MADE),
+        *((result, "get", status, "ETag") for status in ("200", "304")),
+        *((preview, "get", status, "ETag") for status in ("200", "304")),
+    }
+    retried = {(path, method, status) for path, method, status, header in headers if header == "Retry-After"}
+    busy = {
+        (path, method, status)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        for status in operation["responses"]
+        if status in ("429", "503")
+    }
+    assert retried == busy | {(result, "get", "409")}
+    problem = document["paths"]["/stylize"]["post"]["responses"]["504"]["content"]["application/problem+json"]
+    assert "job_id" in problem["schema"]["properties"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -241,6 +303,12 @@ async def test_every_problem_of_openapi_is_a_problem_document(redis_url: str) ->
         ("MAX_QUEUE_MB", "10"),
         ("MAX_UPLOAD_MB", "inf"),
         ("RATE_LIMIT", "-1"),
+        ("CORS_ORIGINS", "gallery.example"),
+        ("CORS_ORIGINS", "https://gallery.example/"),
+        ("CORS_ORIGINS", "https://Gallery.example"),
+        ("CORS_ORIGINS", "*, https://gallery.example:port"),
+        ("CORS_ORIGINS", "https://*.example"),
+        ("CORS_ORIGINS", "null"),
     ],
 )
 def test_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -260,9 +328,11 @@ def test_a_password_in_a_wrong_redis_url_is_not_told(monkeypatch: pytest.MonkeyP
 def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMPASTO_API_KEYS", "key-1, key-2,")
     monkeypatch.setenv("IMPASTO_REDIS_URL", "")
+    monkeypatch.setenv("IMPASTO_CORS_ORIGINS", "https://gallery.example, http://[::1]:3000,")
     settings = Settings.load()
     assert settings.api_keys == (SecretStr("key-1"), SecretStr("key-2"))
     assert settings.redis_url is None
+    assert settings.cors_origins == ("https://gallery.example", "http://[::1]:3000")
     assert "key-1" not in repr(settings)
     with pytest.raises(SettingsError, match="IMPASTO_REDIS_URL"):
         create_app(settings)

@@ -92,7 +92,7 @@ async def test_cancelling_wakes_who_waits(redis: Redis, redis_url: str) -> None:
         job_id = (await asyncio.to_thread(peek, redis)).decode()
         await client.delete(f"/jobs/{job_id}")
         response = await waiting
-    assert response.json()["type"] == "urn:impasto:problem:job-canceled"
+    assert (response.json()["type"], response.json()["job_id"]) == ("urn:impasto:problem:job-canceled", job_id)
 
 
 async def test_running_job_cannot_be_cancelled_and_a_closed_one_is_forgotten(redis: Redis, redis_url: str) -> None:
@@ -131,6 +131,7 @@ async def test_failed_job_says_why(redis: Redis, redis_url: str) -> None:
             result = await client.get(f"{job_url}/result")
     assert state["problem"]["detail"] == "The JPEG is cut off."
     assert (result.status_code, result.json()) == (400, state["problem"])
+    assert state["problem"]["job_id"] == state["id"]
     assert not worker.jobs.empty()
 
 
@@ -208,12 +209,12 @@ async def test_a_service_that_stops_takes_back_what_is_waited_for(
         with running_server(redis_url) as running:
             url = f"http://127.0.0.1:{port_of(running)}{PAINT}"
             asked = [asyncio.create_task(client.post(url, content=JPEG, headers=headers)) for headers in ({}, patient)]
-            await asyncio.to_thread(peek, redis)
+            withdrawn_id = (await asyncio.to_thread(peek, redis)).decode()
             job_id = (await asyncio.to_thread(peek, redis, BULK_KEY)).decode()
             running.should_exit = True
             refused, accepted = await asyncio.gather(*asked)
     assert (refused.status_code, refused.json()["type"]) == (503, "urn:impasto:problem:service-stopping")
-    assert refused.headers["retry-after"] == "5"
+    assert (refused.headers["retry-after"], refused.json()["job_id"]) == ("5", withdrawn_id)
     assert (accepted.status_code, accepted.headers["location"]) == (202, f"/jobs/{job_id}")
     assert (redis.llen(QUEUE_KEY), redis.llen(BULK_KEY)) == (0, 1)
     assert [key.decode() for key in redis.scan_iter("impasto:input:*")] == [input_key(job_id)]
@@ -318,14 +319,14 @@ async def test_a_job_that_redis_forgot_is_said_to_be_lost(own_redis: RedisServer
         with own_redis.connect() as connection:
             report(connection)
             waiting = asyncio.create_task(client.post(PAINT, content=JPEG))
-            await asyncio.to_thread(peek, connection)
+            job_id = (await asyncio.to_thread(peek, connection)).decode()
         own_redis.stop()
         own_redis.start()
         response = await waiting
     # The second where Redis went before the service had read that the job was taken in.
-    kinds = {"urn:impasto:problem:job-lost", "urn:impasto:problem:queue-unavailable"}
+    kinds = {("urn:impasto:problem:job-lost", job_id), ("urn:impasto:problem:queue-unavailable", None)}
     assert response.status_code == 503
-    assert response.json()["type"] in kinds
+    assert (response.json()["type"], response.json().get("job_id")) in kinds
 
 
 async def test_many_at_once_get_their_own_pictures(redis: Redis, redis_url: str) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import queue
 import re
 import socket
+import struct
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -300,6 +302,64 @@ def test_empty_lines_after_an_answer_keep_no_connection_open(redis_url: str, mon
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
         client.sendall(b"\r\n")
         assert client.recv(65536) == b""
+
+
+def answered_once(client: socket.socket, request: bytes, rest: bytes) -> None:
+    """Sends a request, and the rest of it once it is answered."""
+    client.settimeout(3)  # less than uvicorn's own patience
+    client.sendall(request)
+    assert client.recv(65536).startswith(b"HTTP/1.1 ")
+    client.sendall(rest)
+
+
+ANSWERED = pytest.mark.parametrize(
+    ("request_", "rest"),
+    [
+        (b"GET /livez HTTP/1.1\r\nHost: impasto\r\n\r\n", b""),
+        (b"POST /livez HTTP/1.1\r\nHost: impasto\r\nContent-Length: 1000\r\n\r\n", bytes(1000)),
+    ],
+    ids=["answered", "refused upload"],
+)
+
+
+@ANSWERED
+def test_a_balancer_may_keep_its_connections_for_a_minute(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, request_: bytes, rest: bytes
+) -> None:
+    assert server.KEEP_ALIVE_S > 60
+    monkeypatch.setattr(server, "HEADERS_TIMEOUT_S", 0.2)
+    with listening(redis_url) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        answered_once(client, request_, rest)
+        with socket.create_connection(("127.0.0.1", port)) as silent:
+            assert silent.recv(1) == b""  # the limit for headers has passed
+        answered_once(client, b"GET /livez HTTP/1.1\r\nHost: impasto\r\n\r\n", b"")
+
+
+@ANSWERED
+def test_connections_that_idle_for_longer_are_closed(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, request_: bytes, rest: bytes
+) -> None:
+    monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.2)
+    with listening(redis_url) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        answered_once(client, request_, rest)
+        assert client.recv(1) == b""
+
+
+def test_a_connection_that_was_reset_leaves_nothing_behind(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: queue.Queue[server.ImpatientProtocol] = queue.Queue()
+    connection_lost = server.ImpatientProtocol.connection_lost
+
+    def note_loss(protocol: server.ImpatientProtocol, exc: Exception | None) -> None:
+        assert exc is not None
+        connection_lost(protocol, exc)
+        lost.put(protocol)
+
+    monkeypatch.setattr(server.ImpatientProtocol, "connection_lost", note_loss)
+    with listening(redis_url) as port:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            answered_once(client, b"GET /livez HTTP/1.1\r\nHost: impasto\r\n\r\n", b"")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert lost.get(timeout=20).timeout_keep_alive_task is None
 
 
 def huge(job: Job, data: bytes) -> Answer:

@@ -150,24 +150,33 @@ async def test_orientation_counts_for_the_size_of_the_answer(redis: Redis, redis
     ],
 )
 async def test_what_the_worker_could_not_do(
-    redis: Redis, redis_url: str, error: ErrorCode, status: int, kind: str
+    redis: Redis, redis_url: str, caplog: pytest.LogCaptureFixture, error: ErrorCode, status: int, kind: str
 ) -> None:
     def fail(job: Job, data: bytes) -> tuple[JobResult, bytes]:
         return JobResult(status=JobStatus.FAILED, error=error), b""
 
-    with StandIn(redis, fail):
+    with StandIn(redis, fail) as worker:
         async with serving(redis_url) as client:
-            response = await client.post("/stylize?style=candy", content=JPEG)
+            response = await client.post("/stylize?style=candy", content=JPEG, headers={"X-Request-Id": "abc-1"})
+        job = worker.jobs.get_nowait()
     assert response.status_code == status
     assert response.json()["type"] == f"urn:impasto:problem:{kind}"
+    assert response.json()["job_id"] == job.id
+    logged = [(each.levelname, each.message) for each in caplog.records if "abc-1" in each.message]
+    said = f"request abc-1, job {job.id}: {response.json()['title']} (urn:impasto:problem:{kind})"
+    assert logged == ([("ERROR", said)] if status in (500, 504) else [])
     assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_late_picture_is_504_and_its_job_withdrawn(redis: Redis, redis_url: str) -> None:
+async def test_late_picture_is_504_and_its_job_withdrawn(
+    redis: Redis, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     report(redis)
     async with serving(redis_url, request_timeout_s=0.05) as client:
         response = await client.post("/stylize?style=candy", content=JPEG)
     assert response.status_code == 504
+    (logged,) = [each.message for each in caplog.records if "deadline-passed" in each.message]
+    assert f"request {response.headers['x-request-id']}, job {response.json()['job_id']}: " in logged
     assert redis.llen("rq:queue:impasto") == 0
     assert not list(redis.scan_iter("impasto:input:*"))
 
