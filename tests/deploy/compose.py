@@ -16,8 +16,8 @@ def read_yaml(path: Path) -> Any:
     return yaml.safe_load(path.read_text())
 
 
-def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = read_yaml(ROOT / "docker-compose.yml")["services"]
+def services(file: str = "docker-compose.yml") -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = read_yaml(ROOT / file)["services"]
     return found
 
 

@@ -94,6 +94,23 @@ def test_a_worker_has_a_gpu_and_time_to_start_and_to_end() -> None:
 
 
 @needs_kustomize
+def test_a_cpu_worker_computes_on_what_it_has_asked_for(everything: list[dict[str, Any]]) -> None:
+    (container,) = pods(everything)["worker"]["spec"]["containers"]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    assert environment["IMPASTO_THREADS"] == container["resources"]["requests"]["cpu"]
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_pods_are_spread_over_zones_and_machines(name: str) -> None:
+    documents = yaml.safe_load_all((KUBERNETES / "base" / f"{name}.yaml").read_text())
+    spec = pods(list(documents))[name]["spec"]
+    keys = [each["topologyKey"] for each in spec["topologySpreadConstraints"]]
+    assert keys == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    # A cluster of one machine must do.
+    assert {each["whenUnsatisfiable"] for each in spec["topologySpreadConstraints"]} == {"ScheduleAnyway"}
+
+
+@needs_kustomize
 def test_what_is_scaled_or_kept_from_disruption_exists(everything: list[dict[str, Any]]) -> None:
     workloads = pods(everything)
     scaled = one(everything, "ScaledObject", "worker")["spec"]

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,44 @@ class Program:
         return f"--- {self._log.stem}: {state}\n{log[-600:]}"
 
 
+def wait_until(condition: Callable[[], bool], what: str, programs: Sequence[Program]) -> None:
+    """Looks again and again, for what announces itself to nobody."""
+    deadline = time.monotonic() + GIVE_UP_S
+    while not condition():
+        if time.monotonic() > deadline:
+            stories = "\n".join(program.story for program in programs)
+            raise AssertionError(f"not in {GIVE_UP_S} s: {what}\n{stories}")
+        time.sleep(LOOK_S)
+
+
+def make_proxy(folder: Path, port: int, api_ports: Sequence[int]) -> Program:
+    """The proxy on a port of its own, before these of the API."""
+    own = folder / "proxy"
+    own.mkdir()
+    text = (DEPLOY / "proxy" / "nginx.conf").read_text()
+    (own / "nginx.conf").write_text(text.replace(" /tmp/", f" {own}/"))
+    (own / "listen.conf").write_text(f"listen 127.0.0.1:{port};\n")
+    (own / "upstream.conf").write_text(_upstream(api_ports))
+    shutil.copy(DEPLOY / "proxy" / "trusted.conf", own)
+    user = "user root; " if os.geteuid() == 0 else ""
+    command = ["nginx", "-e", "stderr", "-c", str(own / "nginx.conf"), "-g", f"{user}daemon off;"]
+    return Program("proxy", command, folder)
+
+
+def _upstream(api_ports: Sequence[int]) -> str:
+    """Without Docker's name server the addresses are given."""
+    text = (DEPLOY / "proxy" / "upstream.conf").read_text()
+    text, resolvers = re.subn(r"^resolver .*;$", "", text, flags=re.MULTILINE)
+    text, servers = re.subn(
+        r"server api:8000 resolve (.*;)$",
+        lambda found: " ".join(f"server 127.0.0.1:{port} {found[1]}" for port in api_ports),
+        text,
+        flags=re.MULTILINE,
+    )
+    assert (resolvers, servers) == (1, 2)
+    return text
+
+
 class Topology:
     """Two API processes behind the proxy, three workers, Redis and Prometheus, all with the files of deploy/."""
 
@@ -79,7 +117,7 @@ class Topology:
         self.redis = self._redis()
         self.apis = [self._api(index, port) for index, port in enumerate(self._api_ports)]
         self.workers = [self._worker(index, port, zoo) for index, port in enumerate(self._worker_ports)]
-        self.proxy = self._proxy()
+        self.proxy = make_proxy(folder, self._proxy_port, self._api_ports)
         self.prometheus = self._prometheus()
 
     @property
@@ -105,13 +143,7 @@ class Topology:
                 program.wait()
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Looks again and again, for what announces itself to nobody."""
-        deadline = time.monotonic() + GIVE_UP_S
-        while not condition():
-            if time.monotonic() > deadline:
-                stories = "\n".join(program.story for program in self.programs)
-                raise AssertionError(f"not in {GIVE_UP_S} s: {what}\n{stories}")
-            time.sleep(LOOK_S)
+        wait_until(condition, what, self.programs)
 
     def redis_has_written(self) -> bool:
         """Whether its file holds all writes. While it syncs the file, it answers before it writes."""
@@ -131,12 +163,12 @@ class Topology:
     def wait_for_apis(self) -> None:
         """Until each answers; 503 is an answer where there is no worker yet."""
         for port in self._api_ports:
-            self.until(lambda port=port: _answers(f"http://127.0.0.1:{port}/livez"), "the API answers")  # type: ignore[misc]
+            self.until(lambda port=port: answers_at(f"http://127.0.0.1:{port}/livez"), "the API answers")  # type: ignore[misc]
 
     def wait_for_prometheus(self) -> None:
         """Until it has read what it has stored."""
         ready = f"http://127.0.0.1:{self._prometheus_port}/-/ready"
-        self.until(lambda: _answers(ready), "Prometheus answers")
+        self.until(lambda: answers_at(ready), "Prometheus answers")
 
     def wait_for_workers(self) -> None:
         """Until both API processes see all of them and none else."""
@@ -208,31 +240,6 @@ class Topology:
     def _python(self, name: str, module: str, environment: dict[str, str]) -> Program:
         return Program(name, [sys.executable, "-m", module], self._folder, environment)
 
-    def _proxy(self) -> Program:
-        folder = self._folder / "proxy"
-        folder.mkdir()
-        text = (DEPLOY / "proxy" / "nginx.conf").read_text()
-        (folder / "nginx.conf").write_text(text.replace(" /tmp/", f" {folder}/"))
-        (folder / "listen.conf").write_text(f"listen 127.0.0.1:{self._proxy_port};\n")
-        (folder / "upstream.conf").write_text(self._upstream())
-        shutil.copy(DEPLOY / "proxy" / "trusted.conf", folder)
-        user = "user root; " if os.geteuid() == 0 else ""
-        command = ["nginx", "-e", "stderr", "-c", str(folder / "nginx.conf"), "-g", f"{user}daemon off;"]
-        return Program("proxy", command, self._folder)
-
-    def _upstream(self) -> str:
-        """Without Docker's name server the addresses are given."""
-        text = (DEPLOY / "proxy" / "upstream.conf").read_text()
-        text, resolvers = re.subn(r"^resolver .*;$", "", text, flags=re.MULTILINE)
-        text, servers = re.subn(
-            r"server api:8000 resolve (.*;)$",
-            lambda found: " ".join(f"server 127.0.0.1:{port} {found[1]}" for port in self._api_ports),
-            text,
-            flags=re.MULTILINE,
-        )
-        assert (resolvers, servers) == (1, 2)
-        return text
-
     def _prometheus(self) -> Program:
         folder = self._folder / "prometheus"
         shutil.copytree(DEPLOY / "prometheus", folder)
@@ -255,7 +262,7 @@ class Topology:
         )
 
 
-def _answers(url: str) -> bool:
+def answers_at(url: str) -> bool:
     try:
         return httpx.get(url, timeout=30).status_code == 200
     except httpx.TransportError:
