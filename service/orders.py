@@ -87,6 +87,7 @@ def stylize(order: Order, parameters: StylizeParameters, model: str) -> Submissi
         format=order.format,
         quality=order.quality,
         result_ttl_s=order.result_ttl_s,
+        pixels=order.upload.width * order.upload.height,
         styles=parameters.styles,
         strength=parameters.strength,
         preserve_color=parameters.preserve_color,
@@ -112,6 +113,7 @@ def upscale(order: Order, parameters: UpscaleParameters, model: str, max_pixels:
         format=order.format,
         quality=order.quality,
         result_ttl_s=order.result_ttl_s,
+        pixels=order.upload.width * order.upload.height,
         factor=parameters.factor,
     )
     return _submission(order, UPSCALE_TASK, job, model, f"x{parameters.factor}", width * height)

@@ -156,6 +156,7 @@ class JobCloser:
             except Exception:  # somebody else's, or of another version: it must not end who cleans up
                 log.exception("Job %s, whose workers died, cannot be read.", rq_job.id)
                 return True
+            log.error("Job %s is given up: the workers that took it died.", rq_job.id)
             error = JobError(ErrorCode.INTERNAL, "The workers that took this picture died. It may be what kills them.")
             with self._connection.pipeline() as pipe:
                 write_answer(pipe, job, Answer.failed(error))

@@ -1,7 +1,7 @@
 """Image files to 8-bit sRGB pixels and back."""
 
 import io
-import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from worker.arrays import Pixels
 from worker.contract import MIN_SIDE, ErrorCode, PictureFormat
+from worker.cores import usable_cores
 from worker.errors import JobError
 from worker.gpu_jpeg import QuickJpeg
 
@@ -19,8 +20,7 @@ pillow_heif.register_heif_opener()
 # The service has checked the pixel count against its own limit before it took the file.
 Image.MAX_IMAGE_PIXELS = None
 
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-CODEC_THREADS = min(max(_CORES, 2), 16)
+CODEC_THREADS = min(max(usable_cores(), 2), 16)
 """Threads that decode and encode. As many files are decoded at a time, whose sizes are not known before."""
 
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
@@ -65,7 +65,7 @@ def decode(content: bytes, size: int | None = None, quick_jpeg: QuickJpeg | None
             image = quick_jpeg.read(file, content) if quick_jpeg and file.size == full_size else file
             _check_depth(image)
             _scale_transparent_level(image)
-            ImageOps.exif_transpose(image, in_place=True)
+            _turn_upright(image)
             color, alpha = _split_alpha(image)
             rgb = _to_srgb(color, image.info.get("icc_profile"))
         return _picture(rgb, alpha, size)
@@ -90,6 +90,15 @@ def _fit(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """Width and height reduced so that the longer is at most `longest`, and none is below what networks take."""
     scale = min(1.0, longest / max(size))
     return max(round(size[0] * scale), MIN_SIDE), max(round(size[1] * scale), MIN_SIDE)
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """As its EXIF data say. They are at times damaged where the picture is not, which is then left as it lies."""
+    # First: what is wrong with the pixels is to be told.
+    image.load()
+    # What Pillow raises about damaged EXIF data has no common class.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _check_depth(image: Image.Image) -> None:

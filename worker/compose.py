@@ -1,11 +1,16 @@
 """What is done to a painting after the network: how much of it shows, whose colours it has, its transparency."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from worker.arrays import Pixels
 from worker.codec import Picture, resize_alpha
 
+_Values = npt.NDArray[np.float32]
+_STRIP = 64
+"""Rows."""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """BT.601."""
 
@@ -14,15 +19,12 @@ def mix(photo_HWC: Pixels, painted_HWC: Pixels, strength: float) -> Pixels:
     """The painting over the photo: `strength` 1 is the painting alone, 0 the photo alone."""
     if strength >= 1.0:
         return painted_HWC
-    photo = photo_HWC.astype(np.float32)
-    return _to_levels(photo + strength * (painted_HWC.astype(np.float32) - photo))
+    return _in_strips(photo_HWC, painted_HWC, lambda photo, painted: photo + strength * (painted - photo))
 
 
 def keep_color(photo_HWC: Pixels, painted_HWC: Pixels) -> Pixels:
     """The painting's brightness (BT.601 luma) with the photo's colour differences (Gatys et al. 2016)."""
-    photo = photo_HWC.astype(np.float32)
-    change_HW = painted_HWC.astype(np.float32) @ _LUMA - photo @ _LUMA
-    return _to_levels(photo + change_HW[:, :, None])
+    return _in_strips(photo_HWC, painted_HWC, _keep_color)
 
 
 def compose(photo: Picture, painted_HWC: Pixels, strength: float, preserve_color: bool) -> Picture:
@@ -40,6 +42,16 @@ def with_alpha_of(photo: Picture, pixels_HWC: Pixels) -> Picture:
     return Picture(pixels_HWC, resize_alpha(photo.alpha_HW, height, width))
 
 
-def _to_levels(values: npt.NDArray[np.float32]) -> Pixels:
-    levels: Pixels = np.clip(values + 0.5, 0, 255).astype(np.uint8)
-    return levels
+def _keep_color(photo_HWC: _Values, painted_HWC: _Values) -> _Values:
+    change_HW = (painted_HWC - photo_HWC) @ _LUMA
+    return photo_HWC + change_HW.astype(np.float32)[:, :, None]
+
+
+def _in_strips(photo_HWC: Pixels, painted_HWC: Pixels, combine: Callable[[_Values, _Values], _Values]) -> Pixels:
+    """`combine` of both as float32, some rows at a time: a large photo's whole numbers would take gigabytes."""
+    levels_HWC = np.empty_like(photo_HWC)
+    for top in range(0, len(photo_HWC), _STRIP):
+        rows = slice(top, top + _STRIP)
+        values = combine(photo_HWC[rows].astype(np.float32), painted_HWC[rows].astype(np.float32))
+        levels_HWC[rows] = np.clip(values + 0.5, 0, 255)
+    return levels_HWC

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -16,6 +16,7 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TimeoutError,
 )
 from redis.retry import Retry
@@ -29,6 +30,26 @@ T = TypeVar("T")
 PAUSE_S = 0.5
 """Seconds between two tries."""
 
+
+class WorkerRedis(Redis):
+    """Redis whose scripts fail as its commands do.
+
+    Redis 6 says of a script that it failed, and only then why: redis-py has a plain `ResponseError` of it, from which
+    nobody would see that a Redis is a replica, or full.
+    """
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        """See `Redis.parse_response`."""
+        try:
+            return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        except ResponseError as error:
+            for code, kind in _WITHIN_SCRIPTS.items():
+                if type(error) is ResponseError and code in str(error):
+                    raise kind(str(error)) from error
+            raise
+
+
+_WITHIN_SCRIPTS = {"-READONLY ": ReadOnlyError, "-OOM ": OutOfMemoryError, "-MASTERDOWN ": MasterDownError}
 _PASSING = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, MasterDownError)
 _PASSING_CODES = ("MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
 """Of a Redis whose disk is full, whose replicas are gone, or that became a replica while somebody waited for a list.
@@ -39,7 +60,7 @@ redis-py has no classes for them.
 def connect(url: str) -> Redis:
     """A connection that fails at once when Redis is away; whoever uses it decides how to wait. Raises `StartError`."""
     try:
-        return Redis.from_url(
+        return WorkerRedis.from_url(
             url,
             socket_connect_timeout=5,
             socket_timeout=30,
@@ -47,8 +68,12 @@ def connect(url: str) -> Redis:
             # Not tried again, but the connection is closed: the next one may lead to who is the primary now.
             retry_on_error=[ReadOnlyError],
         )
-    except ValueError as error:
-        raise StartError(f"IMPASTO_REDIS_URL is no Redis URL: {error}.") from error
+    except ValueError:
+        # Not what redis-py says: it would quote a password.
+        raise StartError(
+            "IMPASTO_REDIS_URL is no Redis URL, as redis://host:6379/0. In a password /, ? and # are written %2F, %3F "
+            "and %23."
+        ) from None
 
 
 def is_unavailable(error: RedisError) -> bool:

@@ -10,13 +10,14 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from types import FrameType
 from typing import TypeVar
 
 from redis import Redis
-from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, TimeoutError
 from rq import SimpleWorker
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
@@ -236,6 +237,7 @@ class BatchWorker(SimpleWorker):
     def _close_answered(self) -> None:
         while closings := self._next_closings():
             self._close_or_refuse(closings)
+            _log_faults(closings)
             self._forget(closings)
 
     def _close_or_refuse(self, closings: Sequence[Closing]) -> None:
@@ -288,7 +290,9 @@ class BatchWorker(SimpleWorker):
         """Lets the leases of jobs run out: of closed ones, and of those that others should run again."""
         with self._taken_changed:
             for closing in closings:
-                self._taken.pop(closing.taken.id, None)
+                # Of a job that came back while Redis was away, the later run is still in hand.
+                if self._taken.get(closing.taken.id) is closing.taken:
+                    del self._taken[closing.taken.id]
                 self._unsent_bytes -= len(closing.answer.picture or b"")
             self._taken_changed.notify_all()
 
@@ -301,10 +305,16 @@ class BatchWorker(SimpleWorker):
     def _recover_lost_jobs(self) -> None:
         """Gives jobs of dead workers to live ones. One worker of the pool does it at a time.
 
-        RQ's own lock for this outlives a killed worker by 15 minutes, so it is not used.
+        RQ's own lock for this outlives a killed worker by 15 minutes, so it is not used. While Redis is full nothing
+        can be put back, and jobs are taken all the same: that frees memory.
         """
-        if not self.connection.set(recovery_lock_key(), self.name, nx=True, ex=RECOVERY_S):
-            return
+        with suppress(OutOfMemoryError):
+            if self.connection.set(recovery_lock_key(), self.name, nx=True, ex=RECOVERY_S):
+                self._put_back_lost_jobs()
+
+    def _put_back_lost_jobs(self) -> None:
+        # After Redis was away, the leases of what is in hand here have ended as well.
+        self._keep()
         self._lanes.put_back_abandoned(self._exc_handlers)
         clean_worker_registry(self._lanes.queues[0])
         self._lanes.put_back_stuck(STUCK_S)
@@ -316,10 +326,13 @@ class BatchWorker(SimpleWorker):
             with passing_over_redis_errors():
                 self._beat_once()
 
-    def _beat_once(self) -> None:
+    def _keep(self) -> None:
         with self._taken_changed:
             taken = list(self._taken.values())
-        self._lanes.keep(taken)
+        self._lanes.keep(taken, clearing=self._is_clearing)
+
+    def _beat_once(self) -> None:
+        self._keep()
         with self.connection.pipeline() as pipe:
             self.heartbeat(pipeline=pipe)
             is_unknown = pipe.execute()[0] == 1
@@ -328,6 +341,14 @@ class BatchWorker(SimpleWorker):
                 pipe.hset(self.key, mapping=self.serialize())
                 register(self, pipe)
                 pipe.execute()
+
+
+def _log_faults(closings: Iterable[Closing]) -> None:
+    """Says of which jobs the log told before: a client that got a fault of ours names the job, no more."""
+    for closing in closings:
+        result = closing.answer.result
+        if result.error is ErrorCode.INTERNAL:
+            log.error("Job %s gets no picture: %s", closing.taken.id, result.detail)
 
 
 def _too_large_to_be_sent() -> JobError:

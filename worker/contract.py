@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
@@ -103,6 +103,11 @@ class ErrorCode(StrEnum):
     INTERNAL = "internal"
     """A fault of ours; the worker's log has the details."""
 
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        """Those of newer workers are faults too."""
+        return cls.INTERNAL
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -121,6 +126,8 @@ class Job:
     """1 to 100, for formats that lose something."""
     result_ttl_s: int
     """How long the result is kept."""
+    pixels: int = 0
+    """Of the upload, as its header says; 0: unknown. Workers take and decode no more at a time than they can hold."""
 
     def to_kwargs(self) -> dict[str, Any]:
         """The job as JSON values, for RQ's keyword arguments."""
@@ -205,10 +212,10 @@ class JobResult:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Reads a result. Raises `ValueError`, `TypeError` or `KeyError` for what `to_json` did not write."""
-        fields = json.loads(text)
-        error = fields["error"]
-        return cls(**{**fields, "status": JobStatus(fields["status"]), "error": ErrorCode(error) if error else None})
+        """Reads a result, also a newer worker's. Raises `ValueError`, `TypeError` or `KeyError` for what is none."""
+        known = _known(cls, json.loads(text))
+        error = known["error"]
+        return cls(**{**known, "status": JobStatus(known["status"]), "error": ErrorCode(error) if error else None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,11 +257,20 @@ class WorkerReport:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Reads a report. Raises `ValueError`, `TypeError` or `KeyError` for what `to_json` did not write."""
-        fields = json.loads(text)
-        styles = tuple(StyleInfo(**style) for style in fields.pop("styles"))
-        upscalers = tuple(UpscalerInfo(**upscaler) for upscaler in fields.pop("upscalers"))
-        return cls(**fields, styles=styles, upscalers=upscalers)
+        """Reads a report, also a newer worker's. Raises `ValueError`, `TypeError` or `KeyError` for what is none."""
+        known = _known(cls, json.loads(text))
+        styles = tuple(StyleInfo(**_known(StyleInfo, style)) for style in known.pop("styles"))
+        upscalers = tuple(UpscalerInfo(**_known(UpscalerInfo, upscaler)) for upscaler in known.pop("upscalers"))
+        return cls(**known, styles=styles, upscalers=upscalers)
+
+
+def _known(kind: type, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of it that this version knows. While a service is updated, its processes are of two versions.
+
+    Of jobs nothing is passed over: a picture painted without regard to a wish would be the wrong one.
+    """
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in said.items() if name in names}
 
 
 RESULT_FIELD = "result"

@@ -29,7 +29,7 @@ LEAST_TILE_PX = 128 * 128
 MEASURING_S = 1.5
 """Seconds that it may take to find a network's best batch: batches of four on two slow cores."""
 
-Reason = Literal["half_batch", "tiles", "float32"]
+Reason = Literal["half_batch", "failed_batch", "tiles", "float32"]
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Engine:
         if is_out_of_memory(failure):
             return self._retry_with_less(tasks)
         if len(tasks) > 1:
-            return self._run_halves(tasks)
+            return self._run_halves(tasks, "failed_batch")
         if _is_of_gpu(failure):
             _check_device(tasks[0].model)
         return [_cannot_compute()]
@@ -186,16 +186,16 @@ class Engine:
         before = self._limits.remembered(key.kind)
         if len(tasks) > 1 or self._takes_tiles_together(tasks[0]):
             self._limits.halve_batch(key.kind, len(tasks) * key.pixels)
-            results = self._run_halves(tasks)
+            results = self._run_halves(tasks, "half_batch")
         else:
             results = [self._retry_in_tiles(tasks[0])]
         if any(isinstance(result, JobError) for result in results):
             self._limits.restore(key.kind, before)
         return results
 
-    def _run_halves(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
+    def _run_halves(self, tasks: Sequence[EngineTask], reason: Reason) -> list[Pixels | JobError]:
         """Of a single photo it is its tiles that go in smaller batches."""
-        self._report("half_batch")
+        self._report(reason)
         half = len(tasks) // 2
         return [result for part in (tasks[:half], tasks[half:]) if part for result in self._run(part)]
 

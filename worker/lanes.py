@@ -25,6 +25,8 @@ PATIENCE_S = 15
 """Seconds after which a bulk job no longer waits for those that came after it in the interactive lane."""
 PROMOTED_SHARE = 4
 """One job in so many may be such a one: bulk never starves, and never crowds out who waits for an answer."""
+MOST_BYTES = 64_000_000
+"""Of uploads that are taken together, give or take the last: a take should be over long before its leases end."""
 LEASE_S = 6
 """Seconds without a sign of life after which other workers take a job over."""
 EXECUTIONS_GRACE_S = 60
@@ -37,9 +39,9 @@ local QUEUE, INTERMEDIATE, STARTED = {KEYS[1], KEYS[4]}, {KEYS[2], KEYS[5]}, {KE
 local WORKER, ITS_EXECUTIONS, BEGUN_CHANNEL, ALONE = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local rq, input, output, worker, prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local time, now, lease, grace = ARGV[6], tonumber(redis.call('TIME')[1]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local left, promoted_before, share = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11])
-local busy, cleared = ARGV[12] == '1', ARGV[13] == '1'
-local alone, passed = false, {{}, {}}
+local left, promoted_before, promotable = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11])
+local busy, cleared, most_bytes = ARGV[12] == '1', ARGV[13] == '1', tonumber(ARGV[14])
+local alone, passed, bytes, promoted = false, {{}, {}}, 0, 0
 local taken, ids = {}, {}
 
 local function must_be_alone(started_at, retries_left)
@@ -76,24 +78,29 @@ local function start(id, lane)
     redis.call('SADD', ITS_EXECUTIONS, both)
     redis.call('HSET', job, 'status', 'started', 'started_at', time, 'last_heartbeat', time, 'worker_name', worker)
     redis.call('PERSIST', job)
-    taken[#taken + 1] = {id, lane, execution, known[2] or '', known[3] or '', redis.call('GET', input .. id),
-        alone and 1 or 0}
+    local content = redis.call('GET', input .. id)
+    taken[#taken + 1] = {id, lane, execution, known[2] or '', known[3] or '', content, alone and 1 or 0}
     ids[#ids + 1] = id
+    bytes = bytes + #(content or '')
     return true
 end
 
 local function take(lane, most)
-    while most > 0 and not alone do
+    while most > 0 and not alone and bytes < most_bytes do
         local id = redis.call('LPOP', QUEUE[lane])
         if not id then return end
         if start(id, lane) then most, left = most - 1, left - 1 end
     end
 end
 
-for at = 14, #ARGV, 2 do
+for at = 15, #ARGV, 2 do
     local lane, id = tonumber(ARGV[at]), ARGV[at + 1]
     if redis.call('LREM', INTERMEDIATE[lane], 1, id) == 1 then
-        if left <= 0 then table.insert(passed[lane], id) elseif start(id, lane) then left = left - 1 end
+        if left <= 0 or bytes >= most_bytes then
+            table.insert(passed[lane], id)
+        elseif start(id, lane) then
+            left = left - 1
+        end
     end
 end
 for lane = 1, 2 do
@@ -101,12 +108,12 @@ for lane = 1, 2 do
     local known = head and redis.call('HMGET', rq .. ':job:' .. head, 'started_at', 'retries_left')
     if known and must_be_alone(known[1], known[2]) then take(lane, math.min(left, 1)) end
 end
-local promoted = math.ceil(left / share)
-while promoted > 0 and not alone do
+while promoted < promotable and left > 0 and not alone and bytes < most_bytes do
     local head = redis.call('LINDEX', QUEUE[2], 0)
     if not head or (redis.call('HGET', rq .. ':job:' .. head, 'enqueued_at') or '') > promoted_before then break end
+    local before = #taken
     take(2, 1)
-    promoted = promoted - 1
+    promoted = promoted + #taken - before
 end
 take(1, left)
 take(2, left)
@@ -118,11 +125,12 @@ if #ids > 0 then
     redis.call('HSET', WORKER, 'state', 'busy')
     redis.call('PUBLISH', BEGUN_CHANNEL, table.concat(ids, ' '))
 end
-return {alone and 1 or 0, #passed[1] + #passed[2], taken}
+return {alone and 1 or 0, #passed[1] + #passed[2], promoted, taken}
 """
-"""First the ids in ARGV[14...], which lie in intermediate lists; then, up to ARGV[9] in all, bulk jobs queued before
-ARGV[10], the interactive lane, and bulk. What RQ has forgotten, or a client cancelled, is passed over for good, and so
-is what has been answered or is in hand: a worker that was taken for dead may answer a job that is queued again.
+"""First the ids in ARGV[15...], which lie in intermediate lists; then, up to ARGV[9] in all and ARGV[14] bytes, up to
+ARGV[11] bulk jobs queued before ARGV[10], the interactive lane, and bulk. What RQ has forgotten, or a client cancelled,
+is passed over for good, and so is what has been answered or is in hand: a worker that was taken for dead may answer a
+job that is queued again.
 
 A job that has fewer than two retries left, since workers died that had it, may be what killed them. It runs alone, or
 it would cost others theirs. One worker at a time sees to such jobs: it stops in front of the first that it meets,
@@ -132,22 +140,27 @@ seconds pass before another one tries, so that many such jobs cannot keep all wo
 
 _KEEP = """
 local STARTED = {KEYS[1], KEYS[2]}
-local rq, lease, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local ALONE, rq, lease, grace = KEYS[3], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = tonumber(redis.call('TIME')[1])
-for at = 4, #ARGV, 3 do
+if ARGV[4] ~= '' and redis.call('GET', ALONE) == ARGV[4] then redis.call('EXPIRE', ALONE, lease) end
+for at = 5, #ARGV, 3 do
     local lane, id, execution = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
     local both = id .. ':' .. execution
     if redis.call('ZSCORE', STARTED[lane], both) then
+        redis.call('EXPIRE', rq .. ':execution:' .. both, lease)
         redis.call('ZADD', STARTED[lane], now + lease, both)
         redis.call('HSET', rq .. ':execution:' .. both, 'last_heartbeat', now)
-        redis.call('EXPIRE', rq .. ':execution:' .. both, lease)
         redis.call('ZADD', rq .. ':executions:' .. id, 'XX', now + lease + grace, execution)
         redis.call('EXPIRE', rq .. ':executions:' .. id, lease + grace)
     end
 end
 """
-"""A sign of life of each job of ARGV[4...] that this worker still holds, as RQ writes it: for thousands of small
-pictures in hand, RQ's own methods take a third of a core."""
+"""A sign of life of each job of ARGV[5...] that this worker still holds, as RQ writes it: for thousands of small
+pictures in hand, RQ's own methods take a third of a core. ARGV[4] is this worker if it sees to jobs that must run
+alone: then it stays the one that does.
+
+A Redis that is full refuses what takes memory, except in a script that has written before: so it begins with the
+EXPIRE, which takes none."""
 
 _PUT_BACK = """
 local now, there, ids = tonumber(redis.call('TIME')[1]), {}, redis.call('LRANGE', KEYS[1], 0, -1)
@@ -205,7 +218,7 @@ class Arrival:
 
 
 class Lanes:
-    """Both queues, as a worker takes from them. Threads may use it at the same time."""
+    """Both queues, as a worker takes from them. Threads may use it at the same time, but take one after the other."""
 
     def __init__(self, connection: Redis, worker_name: str) -> None:
         self._connection = connection
@@ -217,6 +230,8 @@ class Lanes:
         self._take = connection.register_script(_TAKE)
         self._keep = connection.register_script(_KEEP)
         self._put_back = connection.register_script(_PUT_BACK)
+        self._credit = PROMOTED_SHARE - 1
+        """Jobs that were taken since a bulk job was promoted."""
         self.executions_key: str = Execution("", "", connection, worker_name).worker_executions_key
         """Set: RQ's index of what this worker has in hand."""
         self._keys: list[str] = []
@@ -239,11 +254,15 @@ class Lanes:
         prefix = uuid4().hex[:24]
         patient = utcformat(now - timedelta(seconds=PATIENCE_S))
         arguments: list[str | int] = [RQ_KEY_PREFIX, input_key(""), output_key(""), self._worker_name, prefix]
-        arguments += [utcformat(now), LEASE_S, EXECUTIONS_GRACE_S, most, patient, PROMOTED_SHARE]
-        arguments += [int(busy), int(cleared)]
+        # Over all takes: there is often room for but one job, and every first one would be a promoted one.
+        promotable = (self._credit + most) // PROMOTED_SHARE
+        arguments += [utcformat(now), LEASE_S, EXECUTIONS_GRACE_S, most, patient, promotable]
+        arguments += [int(busy), int(cleared), MOST_BYTES]
         for arrival in arrivals:
             arguments += [lanes.index(arrival.lane) + 1, arrival.job_id]
-        alone, passed, rows = cast("tuple[int, int, list[list[Any]]]", self._take(keys=self._keys, args=arguments))
+        reply = self._take(keys=self._keys, args=arguments)
+        alone, passed, promoted, rows = cast("tuple[int, int, int, list[list[Any]]]", reply)
+        self._credit = min(max(self._credit + len(rows) - promoted * PROMOTED_SHARE, 0), PROMOTED_SHARE - 1)
         return Take([self._read(row, lanes, now) for row in rows], bool(alone), passed)
 
     def _read(self, row: Sequence[Any], lanes: Sequence[Lane], now: datetime) -> TakenJob:
@@ -259,14 +278,19 @@ class Lanes:
         job_id: Any = self._connection.blmove(queue.key, queue.intermediate_queue_key, timeout_s)
         return Arrival(job_id.decode(), lane) if job_id else None
 
-    def keep(self, jobs: Sequence[TakenJob]) -> None:
-        """Gives jobs that this worker has in hand a new lease. Those that it has lost meanwhile stay as they are."""
+    def keep(self, jobs: Sequence[TakenJob], *, clearing: bool = False) -> None:
+        """Gives jobs that this worker has in hand a new lease. Those that it has lost meanwhile stay as they are.
+
+        `clearing`: whether it finishes them for the sake of one that must run alone, and so sees to such jobs.
+        """
         lanes, keys = list(Lane), [registry.key for registry in self._started.values()]
+        sees_to_alone = clearing or any(job.alone for job in jobs)
         for begin in range(0, len(jobs), KEPT_TOGETHER):
             arguments: list[str | int] = [RQ_KEY_PREFIX, LEASE_S, EXECUTIONS_GRACE_S]
+            arguments.append(self._worker_name if sees_to_alone else "")
             for job in jobs[begin : begin + KEPT_TOGETHER]:
                 arguments += [lanes.index(job.lane) + 1, job.id, job.execution.id]
-            self._keep(keys=keys, args=arguments)
+            self._keep(keys=[*keys, alone_key()], args=arguments)
 
     def put_back_abandoned(self, exception_handlers: list[Callable[..., object]]) -> None:
         """Lets RQ put back, or give up, the jobs whose leases have ended. It asks the handlers first.

@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from worker.answers import Answer
 from worker.arrays import Pixels
-from worker.batching import Backlog
+from worker.batching import Backlog, BatchKey
 from worker.catalog import Models
 from worker.codec import CODEC_THREADS, Picture, decode, encode
 from worker.compose import compose, with_alpha_of
@@ -27,12 +28,16 @@ from worker.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
+_JPEG = b"\xff\xd8"
+
 MOST_WAITING = 64
 """Jobs that lie in a worker undecoded at the most: they might as well wait where other workers see them."""
 TAKEN_TOGETHER = 16
 """For how many of those there must be room before more are taken: one by one, each would cost a call of Redis."""
 AHEAD = 2
 """Batches' worth of pictures that are decoded ahead of the device, and that wait behind it to be encoded."""
+MOST_HELD_PX = 64_000_000
+"""Pixels of files that are decoded at a time, or a single file's: each costs up to 13 bytes meanwhile."""
 FORGETTING = 0.2
 """Weight of the latest picture in the mean size that is expected of the next."""
 
@@ -48,6 +53,17 @@ class Request:
     """Whether no others come beside it, so that the device need not wait for them."""
 
 
+@dataclass(frozen=True)
+class _Undecoded:
+    """A request whose file waits to be decoded."""
+
+    request: Request
+    px: float
+    """Pixels of the photo that is expected to come of it."""
+    held_px: int
+    """Pixels that lie in memory while it is decoded; 0 if nobody has said."""
+
+
 @dataclass
 class _Work:
     """A request on its way."""
@@ -55,13 +71,15 @@ class _Work:
     request: Request
     photo: Picture
     task: EngineTask
+    key: BatchKey
+    """The task's, which for the first of an upscaler takes a second to find out."""
     model: str
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     @property
     def px(self) -> int:
         """Pixels of the photo."""
-        return self.task.key.pixels
+        return self.key.pixels
 
 
 Answered = Callable[[Request, Answer], None]
@@ -101,8 +119,12 @@ class PicturePipeline:
         """Where the device's threads wait. It and the next guard all that follows."""
         self._has_room = threading.Condition(lock)
         """Where those wait who take jobs. They are woken only if there is room: pictures take many steps."""
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[_Undecoded] = deque()
+        self._waiting_px = 0.0
         self._decoding = 0
+        self._decoding_px = 0.0
+        self._held_px = 0
+        """Of files that are being decoded."""
         self._ready: Backlog[_Work] = Backlog()
         self._encoding: dict[int, int] = {}
         """Pixels by picture: `id` of its work."""
@@ -117,7 +139,7 @@ class PicturePipeline:
             for index in range(batches_at_once)
         ]
         self.failure: BaseException | None = None
-        """What ended one of the device's threads, if a fault of ours did."""
+        """What ended one of the threads, if a fault of ours did."""
 
     def start(self, answered: Answered) -> None:
         """From now on takes requests."""
@@ -142,12 +164,15 @@ class PicturePipeline:
     def submit(self, requests: Iterable[Request]) -> None:
         """Takes requests. Each is answered once, sooner or later."""
         with self._work:
-            self._waiting.extend(requests)
+            for request in requests:
+                file = _Undecoded(request, _result_px(request.job) or self._mean_px, _decoded_px(request))
+                self._waiting.append(file)
+                self._waiting_px += file.px
             self._decode_ahead()
 
     def _room(self) -> int:
         waiting = len(self._waiting) + self._decoding
-        free_px = AHEAD * self._batch_px - self._ready.px - waiting * self._mean_px
+        free_px = AHEAD * self._batch_px - self._ready.px - self._waiting_px - self._decoding_px
         places = MOST_WAITING - waiting
         if free_px <= 0 or places < TAKEN_TOGETHER:
             return 0
@@ -158,27 +183,40 @@ class PicturePipeline:
             self._has_room.notify_all()
 
     def _decode_ahead(self) -> None:
-        """Sends to the decoders what is worth being ready.
-
-        What a file holds is not known before it is decoded: large ones may follow many small ones, so that no more are
-        sent than can be decoded at once.
-        """
+        """Sends to the decoders what is worth being ready, and no more than can be decoded at once."""
         limit_px = AHEAD * self._batch_px
         while self._waiting and self._decoding < self._max_decoding:
-            if self._ready.px + self._decoding * self._mean_px >= limit_px:
+            file = self._waiting[0]
+            if self._ready.px + self._decoding_px >= limit_px:
                 break
+            if self._decoding and self._held_px + file.held_px > MOST_HELD_PX:
+                break
+            self._waiting.popleft()
+            self._waiting_px -= file.px
             self._decoding += 1
-            self._codec.submit(self._prepare, self._waiting.popleft())
+            self._decoding_px += file.px
+            self._held_px += file.held_px
+            self._codec.submit(self._guarded, partial(self._prepare, file))
 
-    def _prepare(self, request: Request) -> None:
-        """In a thread of the codec."""
+    def _guarded(self, target: Callable[[], None]) -> None:
+        """What a thread of the codec does. If that fails, a job would stay in hand for ever, and nobody be told."""
+        try:
+            target()
+        except BaseException as error:
+            log.critical("A picture's thread fails.", exc_info=True)
+            self.failure = error
+
+    def _prepare(self, file: _Undecoded) -> None:
+        request = file.request
         outcome = self._try_decoding(request)
         with self._work:
             self._decoding -= 1
+            self._decoding_px -= file.px
+            self._held_px -= file.held_px
             if isinstance(outcome, _Work):
                 self._mean_px += FORGETTING * (outcome.px - self._mean_px)
                 waited_s = self._max_delay_s if request.alone else 0.0
-                self._ready.add(outcome.task.key, outcome, time.monotonic() - waited_s)
+                self._ready.add(outcome.key, outcome, time.monotonic() - waited_s)
             self._decode_ahead()
             self._work.notify()
             self._tell_of_room()
@@ -206,7 +244,7 @@ class PicturePipeline:
             # A GPU does not smooth the colours that a JPEG holds in half the resolution: enlarged, it would show.
             photo = decode(request.content)
         task, model = self._plan(job, photo.pixels_HWC)
-        return _Work(request, photo, task, model, {"decode": (time.perf_counter() - started) * 1000})
+        return _Work(request, photo, task, task.key, model, {"decode": (time.perf_counter() - started) * 1000})
 
     def _plan(self, job: Job, pixels_HWC: Pixels) -> tuple[EngineTask, str]:
         if isinstance(job, StyleJob):
@@ -285,7 +323,7 @@ class PicturePipeline:
         for work, outcome in zip(works, outcomes, strict=True):
             waited_ms = (begun_at - work.request.job.submitted_at) * 1000 - work.timings_ms["decode"]
             work.timings_ms |= {"queue": max(waited_ms, 0.0), "infer": infer_s * 1000}
-            self._codec.submit(self._finish, work, outcome)
+            self._codec.submit(self._guarded, partial(self._finish, work, outcome))
 
     def _drop_late(self, works: Sequence[_Work]) -> list[_Work]:
         """Those whose callers still wait."""
@@ -299,7 +337,6 @@ class PicturePipeline:
         return kept
 
     def _finish(self, work: _Work, outcome: Pixels | JobError) -> None:
-        """In a thread of the codec."""
         answer = Answer.failed(outcome) if isinstance(outcome, JobError) else self._try_encoding(work, outcome)
         with self._work:
             del self._encoding[id(work)]
@@ -341,6 +378,19 @@ class PicturePipeline:
         for stage, value_ms in answer.result.timings_ms.items():
             self._metrics.stages.labels(stage).observe(value_ms / 1000)
         self._answered(request, answer)
+
+
+def _result_px(job: Job) -> int:
+    """Most pixels that its photo will have once it is decoded and reduced; 0 if nobody has said."""
+    return min(job.pixels, job.size**2) if isinstance(job, StyleJob) and job.size else job.pixels
+
+
+def _decoded_px(request: Request) -> int:
+    job, content = request.job, request.content or b""
+    if isinstance(job, StyleJob) and job.size and content.startswith(_JPEG):
+        # The decoder itself reduces those, to twice the size and a bit.
+        return min(job.pixels, (4 * job.size) ** 2)
+    return job.pixels
 
 
 def _check_deadline(job: Job) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.cores import usable_cores, visible_cores
 from worker.errors import StartError
 from worker.processes import Pauses, describe_status, spawn
 from worker.settings import PREFIX, WorkerSettings
@@ -57,11 +58,11 @@ def plan_members(settings: WorkerSettings) -> list[Member]:
 
 
 def _threads(settings: WorkerSettings, places: Sequence[str], device: str) -> int:
-    """CPU threads of one process: processes that compute on the CPU share its cores."""
-    sharing = places.count("cpu")
-    if settings.threads or device != "cpu" or sharing == 1:
+    """CPU threads of one process: processes that compute on the CPU share its cores. 0: as many as the runtime likes."""
+    sharing, usable = places.count("cpu"), usable_cores()
+    if settings.threads or device != "cpu" or (sharing == 1 and usable == visible_cores()):
         return settings.threads
-    return max(len(os.sched_getaffinity(0)) // sharing, 1)
+    return max(usable // sharing, 1)
 
 
 def _metrics_port(settings: WorkerSettings, index: int) -> int:

@@ -13,6 +13,17 @@ from worker.contract import HEARTBEAT_S, WORKER_TTL_S, WorkerReport, preview_key
 
 PREVIEW_TTL_S = 3600
 
+_PRESENT = """
+local now, name, report, ttl = tonumber(redis.call('TIME')[1]), ARGV[1], ARGV[2], tonumber(ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now - ttl)
+redis.call('ZADD', KEYS[2], now, name)
+redis.call('SET', KEYS[1], report, 'EX', ttl)
+for at = 3, #KEYS do redis.call('DEL', KEYS[at]) end
+"""
+"""By Redis's clock, as the workers' own may differ, and one that is ahead would take all others for dead. A Redis that
+is full refuses what takes memory, except in a script that has written before: so it begins with what takes none. Else
+all workers would be taken for dead as long as it is full."""
+
 
 class Reporter:
     """Reports from a thread, every `HEARTBEAT_S` seconds and whenever what is served changes."""
@@ -68,9 +79,12 @@ class Reporter:
         with self._changing:
             report, previews, outdated, self._outdated = self._report, self._previews, self._outdated, set()
         try:
-            # Before the report that speaks of them.
-            self._keep(previews, outdated)
-            self._report_presence(report, gone=outdated - previews.keys())
+            try:
+                # Before the report that speaks of them.
+                self._keep(previews, outdated)
+            finally:
+                # A Redis that has no room for a picture has it for a worker.
+                self._report_presence(report, gone=outdated - previews.keys())
         except RedisError:
             with self._changing:
                 self._outdated |= outdated
@@ -87,13 +101,6 @@ class Reporter:
             pipe.execute()
 
     def _report_presence(self, report: WorkerReport, gone: Set[str]) -> None:
-        # Redis's clock, as the workers' own may differ, and one that is ahead would take all others for dead.
-        now, _ = self._connection.time()
-        with self._connection.pipeline() as pipe:
-            pipe.set(worker_key(report.name), report.to_json(), ex=WORKER_TTL_S)
-            pipe.zadd(workers_key(), {report.name: now})
-            pipe.zremrangebyscore(workers_key(), 0, now - WORKER_TTL_S)
-            for key in gone:
-                # Should another worker still serve it, that one sends it again with its next report.
-                pipe.delete(key)
-            pipe.execute()
+        # Should another worker still serve a preview that is gone, that one sends it again with its next report.
+        keys = [worker_key(report.name), workers_key(), *gone]
+        self._connection.eval(_PRESENT, len(keys), *keys, report.name, report.to_json(), WORKER_TTL_S)

@@ -67,6 +67,12 @@ def test_the_orientation_is_applied() -> None:
     assert difference(picture, PHOTO.rotate(-90, expand=True)) == 0
 
 
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "JPEG"])
+def test_damaged_exif_data_are_passed_over(file_format: str) -> None:
+    picture = decode(encode(PHOTO, file_format, exif=b"Exif\x00\x00garbage, no TIFF file"))
+    assert picture.pixels_HWC.shape == (61, 97, 3)
+
+
 def test_a_colour_profile_is_converted_to_srgb() -> None:
     image = Image.new("RGB", (32, 32), (255, 0, 0))
     red_level, _, blue_level = decode(encode(image, "PNG", icc_profile=swapped_profile())).pixels_HWC[16, 16]

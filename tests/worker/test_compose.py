@@ -1,5 +1,10 @@
-import numpy as np
+import tracemalloc
+from collections.abc import Callable
 
+import numpy as np
+import pytest
+
+from worker.arrays import Pixels
 from worker.codec import Picture
 from worker.compose import keep_color, mix, with_alpha_of
 
@@ -20,6 +25,17 @@ def test_kept_colours_have_the_paintings_brightness() -> None:
     kept = keep_color(photo, painted)
     assert np.abs(kept @ LUMA - painted @ LUMA).max() < 1
     assert np.abs((kept[..., 0] - kept @ LUMA) - (photo[..., 0] - photo @ LUMA)).max() < 1
+
+
+@pytest.mark.parametrize("combine", [keep_color, lambda photo, painted: mix(photo, painted, 0.5)])
+def test_large_pictures_take_little_memory_besides_and_come_out_the_same(combine: Callable[..., Pixels]) -> None:
+    photo, painted = np.tile(PHOTO, (100, 40, 1)), np.tile(PAINTED, (100, 40, 1))
+    tracemalloc.start()
+    result = combine(photo, painted)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(result, np.tile(combine(PHOTO, PAINTED), (100, 40, 1)))
+    assert peak < 2 * photo.nbytes
 
 
 def test_opacity_grows_with_the_picture() -> None:

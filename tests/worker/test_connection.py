@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from tests.redis_server import RedisServer
 from worker import connection as module
 from worker.connection import connect, retry_until_available
+from worker.errors import StartError
 
 PASSING = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "READONLY", "OOM", "UNBLOCKED")
 
@@ -49,6 +50,26 @@ def test_the_connection_to_a_redis_that_became_a_replica_is_not_used_again(redis
         with pytest.raises(ReadOnlyError):
             connection.set("key", "value")
         assert connection.client_id() != before
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("READONLY", ReadOnlyError), ("OOM", OutOfMemoryError), ("MASTERDOWN", MasterDownError)]
+)
+def test_what_redis_6_says_of_scripts_is_what_it_means(
+    redis: RedisServer, code: str, kind: type[ResponseError]
+) -> None:
+    with connect(redis.url) as connection:
+        before = connection.client_id()
+        with pytest.raises(kind):
+            refuse(connection, f"ERR Error running script (call to f_0): @user_script:7: @user_script: 7: -{code}")
+        assert (connection.client_id() != before) is (kind is ReadOnlyError)
+
+
+@pytest.mark.parametrize("password", ["s3cr3t/word", "s3cr3t?word", "s3cr3t#word"])
+def test_a_url_that_is_none_is_refused_without_its_password(password: str) -> None:
+    with pytest.raises(StartError, match="IMPASTO_REDIS_URL") as refused:
+        connect(f"redis://:{password}@host:6379/0")
+    assert "s3cr3t" not in f"{refused.value} {refused.value.__cause__}"
 
 
 def test_a_fault_of_ours_is_none_that_passes(connection: Redis) -> None:

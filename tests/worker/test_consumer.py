@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis import Redis
@@ -11,6 +11,9 @@ from redis import Redis
 from tests.pictures import decode, draw_photo, encode
 from tests.redis_server import RedisServer
 from tests.worker.running import Client, Worker, running_worker
+from worker.answers import Answer
+from worker.closing import Closing, read_job
+from worker.consumer import BatchWorker
 from worker.contract import (
     ErrorCode,
     JobStatus,
@@ -21,8 +24,18 @@ from worker.contract import (
     worker_key,
     workers_key,
 )
+from worker.errors import JobError
+from worker.lanes import Lanes
+from worker.metrics import WorkerMetrics
+from worker.pipeline import PicturePipeline
 
 PHOTO = encode(draw_photo(60, 44))
+
+
+@pytest.fixture
+def idle(connection: Redis) -> BatchWorker:
+    """A worker in this process that does nothing by itself."""
+    return BatchWorker(connection, cast(PicturePipeline, None), "idle", WorkerMetrics())
 
 
 @pytest.fixture
@@ -167,6 +180,51 @@ def test_redis_may_go_and_come_back(client: Client, redis: RedisServer, worker: 
     with redis.connect() as connection:
         again = Client(connection)
         assert again.wait(again.stylize(PHOTO))[0].status is JobStatus.FINISHED
+
+
+def test_a_worker_does_not_take_its_own_jobs_for_lost(client: Client, idle: BatchWorker) -> None:
+    job, others = client.stylize(PHOTO), client.stylize(PHOTO)
+    (taken,) = idle._lanes.take(1).jobs
+    idle._taken[job] = taken
+    Lanes(client.connection, "dead").take(1)
+    # As after Redis was away for longer than a lease.
+    registry = client.queue.started_job_registry.key
+    for both in cast("list[bytes]", client.connection.zrange(registry, 0, -1)):
+        client.connection.zadd(registry, {both: 1})
+    idle._recover_lost_jobs()
+    assert client.queue.get_job_ids() == [others]
+    assert client.queue.started_job_registry.get_job_ids() == [job]
+
+
+def test_a_redis_that_is_full_stops_nobody_who_takes_jobs(client: Client, idle: BatchWorker) -> None:
+    client.connection.config_set("maxmemory", 1)
+    idle._recover_lost_jobs()
+
+
+def test_an_answer_that_comes_too_late_leaves_the_jobs_later_run_alone(client: Client, idle: BatchWorker) -> None:
+    job = client.stylize(PHOTO)
+    (first,) = idle._lanes.take(1).jobs
+    client.put_back()
+    (second,) = idle._lanes.take(1).jobs
+    idle._taken[job] = second
+    failed = Answer.failed(JobError(ErrorCode.INTERNAL, "a bug"))
+    idle._forget([Closing(first, None, failed)])
+    assert idle._taken == {job: second}
+    idle._forget([Closing(second, None, failed)])
+    assert idle._taken == {}
+
+
+def test_the_log_names_jobs_that_a_fault_of_ours_failed(
+    client: Client, idle: BatchWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = [client.stylize(PHOTO) for _ in range(2)]
+    first, second = idle._lanes.take(2).jobs
+    for taken, code in ((first, ErrorCode.INTERNAL), (second, ErrorCode.BROKEN_PICTURE)):
+        idle._closings.put(Closing(taken, read_job(taken.data), Answer.failed(JobError(code, "It says why."))))
+    idle._closings.put(None)
+    idle._close_answered()
+    assert f"Job {jobs[0]} gets no picture: It says why." in caplog.text
+    assert jobs[1] not in caplog.text
 
 
 def test_a_worker_reports_what_it_serves_until_it_ends(connection: Redis, worker: Worker) -> None:

@@ -44,6 +44,22 @@ def test_results_survive_json() -> None:
     assert JobResult.from_json(finished.to_json()) == finished
 
 
+def test_what_a_newer_worker_says_besides_is_passed_over() -> None:
+    text = json.dumps({"status": "failed", "error": "out_of_paint", "detail": "None left.", "brush": 3})
+    assert JobResult.from_json(text) == JobResult(
+        status=JobStatus.FAILED, error=ErrorCode.INTERNAL, detail="None left."
+    )
+    report = {"name": "w", "device": "CPU", "runtime": "openvino", "mood": "good"}
+    style, upscaler = {"name": "candy", "digest": "ab", "age": 3}, {"name": "x4", "factor": 4, "digest": "cd", "age": 3}
+    assert WorkerReport.from_json(json.dumps({**report, "styles": [style], "upscalers": [upscaler]})) == WorkerReport(
+        name="w",
+        device="CPU",
+        runtime="openvino",
+        styles=(StyleInfo(name="candy", digest="ab"),),
+        upscalers=(UpscalerInfo(name="x4", factor=4, digest="cd"),),
+    )
+
+
 def test_reports_survive_json() -> None:
     report = WorkerReport(
         name="w",

@@ -166,15 +166,15 @@ def test_a_good_batch_is_computed_at_once(reports: Counter[Reason]) -> None:
 
 @pytest.mark.parametrize("place", range(5))
 @pytest.mark.parametrize(
-    ("message", "code"),
+    ("message", "code", "reason"),
     [
-        (OUT_OF_MEMORY, ErrorCode.TOO_LARGE),
-        ("a bug", ErrorCode.INTERNAL),
-        ("CUDA error: invalid configuration argument", ErrorCode.INTERNAL),
+        (OUT_OF_MEMORY, ErrorCode.TOO_LARGE, "half_batch"),
+        ("a bug", ErrorCode.INTERNAL, "failed_batch"),
+        ("CUDA error: invalid configuration argument", ErrorCode.INTERNAL, "failed_batch"),
     ],
 )
 def test_a_poisoned_picture_fails_alone(
-    place: int, message: str, code: ErrorCode, reports: Counter[Reason], caplog: pytest.LogCaptureFixture
+    place: int, message: str, code: ErrorCode, reason: str, reports: Counter[Reason], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
     levels = [10, 20, 30, 40, 50]
@@ -182,7 +182,7 @@ def test_a_poisoned_picture_fails_alone(
     results = engine_that_tells(reports).run(paint_tasks(Faulty(Inverting(), message=message), levels))
     assert refusal(results.pop(place)) is code
     assert [picture(result)[0, 0, 0] for result in results] == [255 - level for level in levels if level]
-    assert set(reports) == {"half_batch"}
+    assert set(reports) == {reason}
 
 
 def test_other_pictures_are_what_they_are_without_the_poisoned_one(

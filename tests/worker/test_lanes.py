@@ -1,6 +1,7 @@
 """Taking from both lanes, on a real Redis."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from rq.job import JobStatus as RqStatus
 from rq.utils import utcformat
 
 from tests.worker.running import Client
-from worker.contract import Lane
+from worker.contract import Lane, alone_key
 from worker.lanes import LEASE_S, PATIENCE_S, Arrival, Lanes, TakenJob
 
 
@@ -60,6 +61,35 @@ def test_bulk_never_starves_and_never_crowds_out(client: Client, lanes: Lanes) -
     make_old(client, bulk)
     assert take(lanes, 8) == [*bulk[:2], *interactive[:6]]
     assert take(lanes, 1) == bulk[2:3]
+
+
+def test_bulk_crowds_nobody_out_where_there_is_room_for_one_job_at_a_time(client: Client, lanes: Lanes) -> None:
+    bulk, interactive = submit(client, Lane.BULK, 8), submit(client, Lane.INTERACTIVE, 8)
+    make_old(client, bulk)
+    taken = [take(lanes, 1)[0] for _ in range(8)]
+    assert taken == [bulk[0], *interactive[:3], bulk[1], *interactive[3:6]]
+
+
+def test_large_uploads_are_taken_a_few_at_a_time(client: Client, lanes: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.lanes.MOST_BYTES", 1000)
+    jobs = [client.stylize(b"x" * size) for size in (600, 600, 600, 5000, 1)]
+    arrival = lanes.wait(Lane.INTERACTIVE, 1)
+    assert arrival is not None
+    assert take(lanes, 5, arrival) == jobs[:2]
+    assert take(lanes, 5) == jobs[2:4]
+    assert take(lanes, 5) == jobs[4:]
+
+
+def test_a_redis_that_is_full_takes_no_job_from_its_worker(client: Client, lanes: Lanes) -> None:
+    submit(client, Lane.INTERACTIVE, 1)
+    taken = lanes.take(1).jobs
+    registry = client.queue.started_job_registry
+    client.connection.zadd(registry.key, {f"{taken[0].id}:{taken[0].execution.id}": 1})
+    client.connection.config_set("maxmemory", 1)
+    lanes.keep(taken)
+    ends_at = client.connection.zscore(registry.key, f"{taken[0].id}:{taken[0].execution.id}")
+    assert ends_at is not None
+    assert ends_at > time.time()
 
 
 def test_what_is_taken_has_started_in_rqs_eyes(client: Client, lanes: Lanes) -> None:
@@ -235,6 +265,18 @@ def test_the_other_workers_go_around_such_jobs(client: Client, lanes: Lanes) -> 
     assert ([job.id for job in taken.jobs], taken.alone, taken.passed) == (fresh[1:], False, 2)
     assert client.queue.get_job_ids() == lost[1:]
     assert client.queue.intermediate_queue.get_job_ids() == []
+
+
+def test_who_sees_to_such_jobs_does_so_as_long_as_it_needs(client: Client, lanes: Lanes) -> None:
+    lose_twice(client, Lane.INTERACTIVE, 2)
+    taken = lanes.take(1)
+    other = Lanes(client.connection, "other")
+    for jobs, clearing in ((taken.jobs, False), ([replace(taken.jobs[0], alone=False)], True)):
+        client.connection.expire(alone_key(), 1)
+        lanes.keep(jobs, clearing=clearing)
+        assert client.connection.ttl(alone_key()) > 1
+    other.keep(taken.jobs, clearing=True)
+    assert other.take(2).jobs == []
 
 
 def test_what_arrives_and_is_not_wanted_goes_back(client: Client, lanes: Lanes) -> None:

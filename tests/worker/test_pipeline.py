@@ -15,8 +15,8 @@ import pytest
 from tests.pictures import draw_photo, encode
 from worker.answers import Answer
 from worker.catalog import Catalog, ZooLoader
-from worker.contract import ErrorCode, JobStatus, PictureFormat, StyleJob
-from worker.engine import Engine
+from worker.contract import ErrorCode, JobStatus, PictureFormat, StyleJob, UpscaleJob
+from worker.engine import Engine, EnlargeTask
 from worker.metrics import WorkerMetrics
 from worker.pipeline import AHEAD, MOST_WAITING, TAKEN_TOGETHER, PicturePipeline, Request
 from worker.runtimes.torchscript import TorchScriptRuntime
@@ -186,6 +186,50 @@ def test_small_pictures_do_not_let_more_large_ones_in_than_are_decoded_at_once(c
         assert [made.answer().result.status for _ in range(8)] == [JobStatus.FINISHED] * 8
 
 
+def test_large_files_are_not_decoded_side_by_side(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.pipeline.MOST_HELD_PX", 3 * SIDE * SIDE)
+    with bench(catalog) as made:
+        made.engine.gate.release(1000)
+        held = threading.Semaphore(0)
+        for _ in range(DECODERS):
+            made.codec.submit(held.acquire)
+        large = [job(index, pixels=2 * SIDE * SIDE, size=SIDE) for index in range(3)]
+        made.pipeline.submit([Request(each, PHOTO) for each in large])
+        decoding = made.pipeline._decoding
+        held.release(DECODERS)
+        assert decoding == 1
+        assert [made.answer().result.status for _ in range(3)] == [JobStatus.FINISHED] * 3
+
+
+def test_there_is_no_more_room_for_files_that_are_announced_as_large(catalog: Catalog) -> None:
+    with bench(catalog) as made:
+        made.engine.gate.release(1000)
+        for _ in made.submit(32):
+            made.answer()
+        assert made.pipeline.wait_for_room(0) > 1
+        held = threading.Semaphore(0)
+        for _ in range(DECODERS):
+            made.codec.submit(held.acquire)
+        made.pipeline.submit([Request(job(0, pixels=AHEAD * BATCH_PX), PHOTO)])
+        room = made.pipeline.wait_for_room(0)
+        held.release(DECODERS)
+        assert room == 0
+        assert made.answer().result.status is JobStatus.FINISHED
+
+
+def test_a_network_that_cannot_say_how_far_it_sees_fails_its_jobs(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: EnlargeTask) -> None:
+        raise RuntimeError("no gradients")
+
+    monkeypatch.setattr(EnlargeTask, "key", property(fail))
+    with bench(catalog) as made:
+        common = {name: value for name, value in job(0).to_kwargs().items() if name in UpscaleJob.__dataclass_fields__}
+        made.pipeline.submit([Request(UpscaleJob(**common, factor=2), PHOTO)])
+        assert made.answer().result.error is ErrorCode.INTERNAL
+
+
 def test_a_job_that_is_late_costs_the_device_nothing(catalog: Catalog) -> None:
     with bench(catalog) as made:
         made.submit(1)
@@ -215,6 +259,19 @@ def test_styles_share_a_batch_and_bad_pictures_fail_alone(catalog: Catalog) -> N
         found = {request.job.id: answer for request, answer in (made.answers.get(timeout=60) for _ in range(3))}
         errors = [found[f"{index:032x}"].result.error for index in range(3)]
         assert errors == [ErrorCode.BROKEN_PICTURE, ErrorCode.INPUT_LOST, None]
+
+
+def test_a_fault_in_a_codecs_thread_is_told(catalog: Catalog) -> None:
+    def refuse(request: Request, answer: Answer) -> None:
+        raise SystemError("a bug")
+
+    with ThreadPoolExecutor(1) as codec:
+        pipeline = PicturePipeline(catalog, GatedEngine(), codec, WorkerMetrics(), 1)
+        pipeline.start(refuse)
+        pipeline.submit([Request(job(0), b"no picture")])
+        until(lambda: pipeline.failure is not None)
+        pipeline.stop()
+    assert isinstance(pipeline.failure, SystemError)
 
 
 def test_a_fault_in_the_device_thread_is_told(catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:

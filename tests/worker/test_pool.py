@@ -110,6 +110,14 @@ def test_each_process_has_its_device_port_and_share_of_the_cores() -> None:
         plan_members(settings.model_copy(update={"metrics_port": 65534}))
 
 
+def test_a_containers_share_of_time_is_shared_as_cores_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.pool.visible_cores", lambda: 64)
+    monkeypatch.setattr("worker.pool.usable_cores", lambda: 4)
+    assert [member.threads for member in plan_members(WorkerSettings.load("cpu", 2))] == [2, 2]
+    assert [member.threads for member in plan_members(WorkerSettings.load("cpu", 1))] == [4]
+    assert [member.threads for member in plan_members(WorkerSettings.load("cuda:0", 1))] == [0]
+
+
 @pytest.mark.parametrize("devices", ["cpu,gpu", "cuda:x", "cuda:0,cuda:0", "auto,cpu"])
 def test_devices_that_are_none_are_refused(devices: str) -> None:
     with pytest.raises(StartError, match=r"IMPASTO_DEVICES cannot be used: "):
