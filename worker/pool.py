@@ -58,7 +58,7 @@ def plan_members(settings: WorkerSettings) -> list[Member]:
 
 
 def _threads(settings: WorkerSettings, places: Sequence[str], device: str) -> int:
-    """CPU threads of one process: processes that compute on the CPU share its cores. 0: as many as the runtime likes."""
+    """CPU threads of one process: processes that compute on the CPU share its cores. 0: what the runtime likes."""
     sharing, usable = places.count("cpu"), usable_cores()
     if settings.threads or device != "cpu" or (sharing == 1 and usable == visible_cores()):
         return settings.threads
