@@ -13,6 +13,9 @@ CARD_FILE = "card.json"
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What UTF-8 cannot say. JSON can, and so can a command line that is no UTF-8."""
+
 
 class Task(StrEnum):
     """What a checkpoint is for."""
@@ -62,6 +65,9 @@ class ModelCard:
         }
         if missing[self.task]:
             raise CardError(f"The card of {self.name!r} lacks a field that a {self.task} needs.")
+        if not _holds_texts(self.source):
+            # One such style would otherwise cost a service's clients the whole list of styles.
+            raise CardError(f"The source in the card of {self.name!r} is not made of texts.")
 
     @property
     def kind(self) -> str:
@@ -88,6 +94,13 @@ class ModelCard:
         """Raises `CardError` unless `weights` are those the card was written for."""
         if weights_digest(weights.items()) != self.digest:
             raise CardError(f"The weights of {self.name!r} are not those its card was written for (digest mismatch).")
+
+
+def _holds_texts(source: object) -> bool:
+    """Whether it is a mapping of texts to texts that UTF-8 can say."""
+    if not isinstance(source, Mapping):
+        return False
+    return all(isinstance(text, str) and not _LONE_SURROGATE.search(text) for pair in source.items() for text in pair)
 
 
 def weights_digest(weights: Iterable[tuple[str, bytes]]) -> str:

@@ -12,13 +12,18 @@ from pathlib import Path
 
 import torch
 
+from models.card import CardError, ModelCard
+from training.checkpoint import BEFORE
 from training.errors import ConfigError, TrainingError
 from training.export import export_upscaler, module_digest
 from training.zoo import read_upscaler
 
+AVERAGED = "averaged_with"
+"""What a card's training calls the digests of all upscalers that it is the mean of, the first one's among them."""
+
 
 def average(paths: Sequence[Path], out: Path) -> None:
-    """Writes the mean of upscalers, with the first one's card; `averaged_with` in it names the others' digests.
+    """Writes the mean of upscalers. It has the first one's card, with the name of the file.
 
     Raises `ConfigError` for fewer than two or unlike ones, `CheckpointError` for what cannot be read or written.
     """
@@ -34,8 +39,18 @@ def average(paths: Sequence[Path], out: Path) -> None:
             name: torch.stack([state[name].float() for state in states]).mean(dim=0).to(value.dtype)
             for name, value in states[0].items()
         })  # fmt: skip
-    training = {**card.training, "averaged_with": [other.digest for _, other in others]}
-    export_upscaler(network, replace(card, training=training, digest=module_digest(network)), out)
+    digests = [card.digest, *(other.digest for _, other in others)]
+    export_upscaler(network, _mean_card(card, out.stem, digests, module_digest(network)), out)
+
+
+def _mean_card(first: ModelCard, name: str, digests: Sequence[str], digest: str) -> ModelCard:
+    training = {**first.training, AVERAGED: digests}
+    if AVERAGED in first.training:
+        training[BEFORE] = first.training
+    try:
+        return replace(first, name=name, training=training, digest=digest)
+    except CardError as error:
+        raise ConfigError(f"{name}.pt cannot be the file: {error}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from models.vgg import LossNetwork
+from training.errors import ConfigError
 from training.losses import CONTENT_LAYER, STYLE_LAYERS, feature_loss, style_grams, style_loss
 
 STRENGTHS: Mapping[str, float] = {"light": 2.0, "normal": 6.0, "strong": 18.0}
@@ -24,8 +25,14 @@ class UntrainedLosses:
     """Style loss of photos as they are: no style yet."""
 
     def style_weight(self, strength: str, content_weight: float = 1.0) -> float:
-        """The style weight of that strength (a key of `STRENGTHS`), rounded to two digits."""
-        return float(f"{STRENGTHS[strength] * content_weight * self.content / self.style:.1e}")
+        """The style weight of that strength (a key of `STRENGTHS`), rounded to two digits. Raises `ConfigError`."""
+        weight = float(f"{STRENGTHS[strength] * content_weight * self.content / self.style:.1e}")
+        if not weight > 0:
+            raise ConfigError(
+                f"A style weight of {weight:g} would teach nothing. It comes of a single photo, of photos that are all "
+                "alike, or of --content-weight: give more photos, or --style-weight."
+            )
+        return weight
 
 
 def measure_untrained(network: LossNetwork, photos_BCHW: Tensor, style_3HW: Tensor) -> UntrainedLosses:

@@ -46,7 +46,6 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     """Time spent in steps, over all sittings."""
-    broken_photos: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     """As last reported."""
 
@@ -86,7 +85,9 @@ def load_checkpoint(
         optimizer.load_state_dict(state["optimizer"])
         if BEFORE in state["config"]:
             config[BEFORE] = state["config"][BEFORE]
-        return Progress(**state["progress"])
+        # Checkpoints of earlier versions hold more.
+        known = {name: value for name, value in state["progress"].items() if name in Progress.__dataclass_fields__}
+        return Progress(**known)
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"Cannot go on from {path}: {error}. Give another --run to start anew.") from error
 

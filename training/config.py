@@ -2,8 +2,10 @@
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from training.errors import ConfigError
 
@@ -62,6 +64,9 @@ class StyleWeights:
     style: float = 1e5
     total_variation: float = 1.0
 
+    def __post_init__(self) -> None:
+        _check_numbers("the weights", vars(self))
+
 
 @dataclass(frozen=True)
 class UpscaleWeights:
@@ -103,10 +108,18 @@ class StyleSource:
     tv_weight: float | None = None
     """Replaces `StyleWeights.total_variation` for this style: more of it where flat areas fill with dots."""
 
+    def __post_init__(self) -> None:
+        owner = f"the style {self.name!r}"
+        _check_texts(owner, {"name": self.name, **self._origin()})
+        weights = {"style_weight": self.style_weight, "tv_weight": self.tv_weight}
+        _check_numbers(owner, {key: weight for key, weight in weights.items() if weight is not None})
+
     def card_source(self) -> dict[str, str]:
         """The parts that are known, for a card."""
-        parts = {"title": self.title, "artist": self.artist, "year": self.year, "terms": self.terms}
-        return {key: value for key, value in parts.items() if value}
+        return {key: value for key, value in self._origin().items() if value}
+
+    def _origin(self) -> dict[str, str]:
+        return {"title": self.title, "artist": self.artist, "year": self.year, "terms": self.terms}
 
 
 @dataclass(frozen=True)
@@ -117,6 +130,33 @@ class Gallery:
     styles: tuple[StyleSource, ...]
     schedule: Schedule
     weights: StyleWeights = field(default_factory=StyleWeights)
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.styles]
+        if not names:
+            raise ConfigError("The gallery holds no style: a [[style]] with name and image makes one.")
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(
+                f"The gallery holds several styles called {', '.join(sorted(repeated))}: name them apart."
+            )
+
+
+def _check_texts(owner: str, values: Mapping[str, object]) -> None:
+    """Raises `ConfigError` for the first that no card could hold."""
+    for key, value in values.items():
+        if not isinstance(value, str):
+            raise ConfigError(f"The {key} of {owner} is {value!r}, which is no text: write it in quotes.")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"The {key} of {owner} is {value!r}, which cannot be written as UTF-8.") from error
+
+
+def _check_numbers(owner: str, values: Mapping[str, object]) -> None:
+    """Raises `ConfigError` for the first that is no number, as true and false are none."""
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"The {key} of {owner} is {value!r}, which is no number.")
 
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -133,20 +173,33 @@ def parse_duration(text: str) -> float:
 def read_gallery(path: Path, styles_folder: Path) -> Gallery:
     """Reads a gallery's settings; the style images are in `styles_folder`. Raises `ConfigError`."""
     try:
-        settings = tomllib.loads(path.read_text())
-        schedule = settings["schedule"]
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
         return Gallery(
-            width=settings["width"],
+            width=_read_whole(settings, "width"),
             styles=tuple(_read_source(entry, styles_folder) for entry in settings["style"]),
-            schedule=Schedule(
-                tuple(Stage.parse(text) for text in schedule["stages"]), schedule["learning_rate"], schedule["seed"]
-            ),
+            schedule=_read_schedule(settings["schedule"]),
             weights=StyleWeights(**settings["weights"]),
         )
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"Cannot read the gallery {path}: {error!r}.") from error
 
 
-def _read_source(entry: dict[str, str], styles_folder: Path) -> StyleSource:
+def _read_schedule(settings: dict[str, Any]) -> Schedule:
+    _check_texts("the schedule", {f"stage {number}": text for number, text in enumerate(settings["stages"], 1)})
+    _check_numbers("the schedule", {"learning_rate": settings["learning_rate"]})
+    stages = tuple(Stage.parse(text) for text in settings["stages"])
+    return Schedule(stages, settings["learning_rate"], _read_whole(settings, "seed"))
+
+
+def _read_source(entry: dict[str, Any], styles_folder: Path) -> StyleSource:
     fields = dict(entry)
-    return StyleSource(path=str(styles_folder / fields.pop("image")), **fields)  # type: ignore[arg-type]
+    image = fields.pop("image")
+    _check_texts("a style", {"image": image})
+    return StyleSource(path=str(styles_folder / image), **fields)
+
+
+def _read_whole(settings: dict[str, Any], key: str) -> int:
+    value = settings[key]
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"The {key} of the gallery is {value!r}, which is no whole number.")
+    return value

@@ -76,13 +76,20 @@ class PhotoCrops(Dataset[tuple[Tensor, int, int]]):
         rng = random.Random(f"{self._seed}/crop/{sample.number}")
         # Twice, because the order changes between epochs: only a whole epoch surely meets every photo.
         for broken in range(2 * len(self._photos)):
-            path = self._photos[self._photo_index(sample.number + broken)]
             try:
-                photo = read_rgb(path, self._largest_side)
+                photo = read_rgb(self.photo(sample.number + broken), self._largest_side)
             except OSError:
                 continue
             return to_tensor(self._policy.cut(photo, sample.size, rng)), sample.number, broken
         raise PhotosError("None of the photos can be read: check the folder given with --photos.")
+
+    def passed_over(self, number: int, broken: int) -> list[Path]:
+        """The photos that sample `number` met before it found one that can be read, given how many they were."""
+        return [self.photo(number + each) for each in range(broken)]
+
+    def photo(self, number: int) -> Path:
+        """The photo whose turn it is at that place of the run."""
+        return self._photos[self._photo_index(number)]
 
     def _photo_index(self, number: int) -> int:
         epoch, position = divmod(number, len(self._photos))

@@ -110,9 +110,8 @@ def styles_heading(galleries: Sequence[Gallery], exam: StyleExam) -> str:
         for gallery in galleries
     )
     return (
-        f"{trunks}; {len(exam.photos)} photos of BSD100, none of which was trained on. Objective: content loss at "
-        f"relu2_2 (weight 1) and style loss (mean squared Gram difference, weight {exam.style_weight:g}, style image "
-        f"at {STYLE_IMAGE_SIZE} px)."
+        f"{trunks}; {len(exam.photos)} photos of BSD100. Objective: content loss at relu2_2 (weight 1) and style loss "
+        f"(mean squared Gram difference, weight {exam.style_weight:g}, style image at {STYLE_IMAGE_SIZE} px)."
     )
 
 

@@ -33,7 +33,7 @@ WARM_UP_STEPS = 30
 """At first Adam takes the few gradients it has seen for all there are: full steps would spoil what is trained on."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Crops (B, 3, S, S) uint8, their numbers in the run (B,), broken photos passed over for each (B,)."""
+"""Crops (B, 3, S, S) uint8, their numbers in the run (B,), how many broken photos each passed over (B,)."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ class Trainer:
     after_step: Callable[[], None] = lambda: None
     """Called once the weights have moved."""
     progress: Progress = field(default_factory=Progress)
+    broken_photos: set[Path] = field(default_factory=set)
+    """Files that this process, in this sitting, could not read."""
 
     def run(self) -> bool:
         """Trains. Returns whether the schedule was finished; either way the checkpoint holds what was learned.
@@ -107,10 +109,11 @@ class Trainer:
                 raise
             self.task.eval()
             self._save(optimizer)
-            # `torchrun` ends all processes as soon as one has ended: none leaves before the checkpoint is there.
-            self.settings.group.sum([0.0])
-        if self.progress.broken_photos:
-            log.warning("%d unreadable photos were passed over.", self.progress.broken_photos)
+            # `torchrun` ends all processes as soon as one has ended: none leaves before the checkpoint is there, as
+            # all take part in this sum.
+            broken = self._count_broken_photos()
+        if broken and self.settings.group.leads:
+            log.warning("%d unreadable photos were passed over.", broken)
         if stop.reason:
             log.info("Stopped at step %d (%s): --resume goes on.", self.progress.step, stop.reason)
         return self.progress.step >= self.schedule.steps
@@ -157,7 +160,7 @@ class Trainer:
                 if time.monotonic() - saved > self.settings.save_every_s:
                     self._save(optimizer)
                     saved = time.monotonic()
-                if self._should_stop(stop, batch):
+                if self._should_stop(stop):
                     return
 
     def _bar(self) -> "tqdm[None]":
@@ -174,10 +177,25 @@ class Trainer:
         crops = PhotoCrops(settings.photos, self.policy, self.schedule.seed)
         plan = BatchPlan(self.schedule, self.progress.step, settings.group.rank, settings.group.size)
         try:
-            yield from load_batches(crops, plan, settings.data_processes)
+            for batch in load_batches(crops, plan, settings.data_processes):
+                self._note_broken_photos(crops, batch)
+                yield batch
         except PhotosError as error:
             # A reader process packs its whole traceback into the message.
             raise PhotosError("None of the photos can be read: check the folder given with --photos.") from error
+
+    def _note_broken_photos(self, crops: PhotoCrops, batch: Batch) -> None:
+        _, number_B, broken_B = batch
+        for number, broken in zip(number_B.tolist(), broken_B.tolist(), strict=True):
+            for path in crops.passed_over(number, broken):
+                if path not in self.broken_photos:
+                    self.broken_photos.add(path)
+                    log.warning("%s cannot be read: passed over.", path)
+
+    def _count_broken_photos(self) -> int:
+        """How many files some process could not read."""
+        met = self.settings.group.sum([float(path in self.broken_photos) for path in self.settings.photos])
+        return sum(count > 0 for count in met)
 
     def _step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, Tensor]:
         crops_BCHW, number_B, _ = batch
@@ -226,9 +244,8 @@ class Trainer:
         save_checkpoint(self.settings.checkpoint, self.task, optimizer, self.progress, self.config)
         self.preview()
 
-    def _should_stop(self, stop: StopRequest, batch: Batch) -> bool:
-        votes, broken = self.settings.group.sum([stop.is_due(), int(batch[2].sum())])
-        self.progress.broken_photos += int(broken)
+    def _should_stop(self, stop: StopRequest) -> bool:
+        (votes,) = self.settings.group.sum([stop.is_due()])
         if votes:
             stop.reason = stop.reason or "another process stopped"
         return bool(votes)

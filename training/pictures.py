@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
 from training.checkpoint import write_whole
@@ -18,16 +18,21 @@ _DAMAGED = (
     *(TypeError, AttributeError),
 )
 
+_SRGB = ImageCms.createProfile("sRGB")
+_PROFILE_MODES = {"RGB", "CMYK", "L", "LAB"}
+
 
 def read_rgb(path: Path, largest_side: int | None = None) -> Image.Image:
-    """The picture upright, in RGB, no longer than `largest_side` px a side. Raises `OSError` if unreadable.
+    """The picture upright, in sRGB, no longer than `largest_side` px a side. Raises `OSError` if unreadable.
 
-    What is transparent lies on white.
+    Colour profiles are converted, and 32 bits a channel refused, as by `worker.codec`. What is transparent lies on
+    white.
     """
     try:
         with Image.open(path) as image:
             if largest_side is not None:
                 image.draft("RGB", (largest_side, largest_side))
+            _check_depth(image)
             upright = _to_rgb(ImageOps.exif_transpose(image))
     except _DAMAGED as error:
         raise OSError(f"damaged picture ({error})") from error
@@ -36,14 +41,43 @@ def read_rgb(path: Path, largest_side: int | None = None) -> Image.Image:
     return upright
 
 
+def _check_depth(image: Image.Image) -> None:
+    """Raises `OSError` for numbers of which nobody knows which is white: floats and 32-bit integers."""
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        raise OSError("it has 32 bits a channel; up to 16 are read")
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
         # Pillow itself clips levels of 16 bits at 255.
-        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
+        levels_HW = (np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8)
+        return _to_srgb(Image.fromarray(levels_HW), profile)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        color = _to_srgb(image.convert("L") if image.mode == "LA" else rgba.convert("RGB"), profile)
+        color.putalpha(rgba.getchannel("A"))
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), color).convert("RGB")
+    return _to_srgb(image, profile)
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    if image.mode in ("P", "YCbCr"):
+        image = image.convert("RGB")
+    if profile and image.mode in _PROFILE_MODES:
+        converted = _apply_profile(image, profile)
+        if converted is not None:
+            return converted
     return image.convert("RGB")
+
+
+def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
+    """The picture in sRGB, or none if the profile is damaged or meant for other channels."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
 
 
 def read_square(path: Path, size: int) -> Tensor:

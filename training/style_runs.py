@@ -14,7 +14,7 @@ from models.card import ModelCard, Task
 from models.style_net import StyleTrunk
 from models.vgg import LossNetwork
 from training.balance import measure_untrained
-from training.checkpoint import BEFORE
+from training.checkpoint import BEFORE, saved_config
 from training.config import Gallery, Schedule, Stage, StyleSource, StyleWeights, read_gallery
 from training.data import CropPolicy, list_photos
 from training.distributed import ProcessGroup
@@ -26,6 +26,7 @@ from training.optimize import Objective
 from training.pictures import read_square, read_style_image, save_image, to_image
 from training.preview import PREVIEW_SIZE, example_photos, style_sheet, style_strip
 from training.sitting import check_names, loss_writer, name_from, override, run_settings, train, training_record
+from training.targets import check_gallery, check_previews, check_trunk
 from training.tasks import StyleTask
 from training.widen import find_narrower, widen_norms, widen_trunk
 from training.zoo import read_styles, read_trunk
@@ -76,10 +77,13 @@ def fit_style(options: argparse.Namespace, group: ProcessGroup) -> int:
     """
     name = options.name or name_from(options.image)
     check_names([name, _own_trunk(name)] if options.from_scratch else [name])
+    source = StyleSource(name, str(options.image), options.title, options.artist, options.year, options.terms)
+    check_previews(options.zoo, [source])
+    if options.from_scratch:
+        check_trunk(options.zoo, _own_trunk(name), [name])
     settings = run_settings(options, name, group)
     network = load_loss_network(options.loss_weights)
-    weights = _balance(options, network)
-    source = StyleSource(name, str(options.image), options.title, options.artist, options.year, options.terms)
+    weights = StyleWeights(options.content_weight, _style_weight(options, network, settings), options.tv_weight)
     if options.from_scratch:
         run = _from_scratch(options, source, weights)
     else:
@@ -136,15 +140,21 @@ def _start_of(
     return starts[name]
 
 
-def _balance(options: argparse.Namespace, network: LossNetwork) -> StyleWeights:
-    style_weight = options.style_weight
-    if style_weight is None:
-        style_3HW = read_style_image(options.image, STYLE_IMAGE_SIZE)
-        photos_BCHW = torch.stack(example_photos(list_photos(options.photos), BALANCE_PHOTOS))
-        untrained = measure_untrained(network, photos_BCHW, style_3HW)
-        style_weight = untrained.style_weight(options.strength, options.content_weight)
-        log.info("Style weight %g for a %s style.", style_weight, options.strength)
-    return StyleWeights(options.content_weight, style_weight, options.tv_weight)
+def _style_weight(options: argparse.Namespace, network: LossNetwork, settings: RunSettings) -> float:
+    if options.style_weight is not None:
+        return float(options.style_weight)
+    saved = saved_config(settings.checkpoint) if options.resume or options.finish else None
+    if saved is not None and "style" in saved.get("weights", {}):
+        # One photo more in the folder, and another one would be worked out.
+        weight = float(saved["weights"]["style"])
+        log.info("Style weight %g, as the run began.", weight)
+        return weight
+    style_3HW = read_style_image(options.image, STYLE_IMAGE_SIZE)
+    photos_BCHW = torch.stack(example_photos(settings.photos, BALANCE_PHOTOS))
+    untrained = measure_untrained(network, photos_BCHW, style_3HW)
+    weight = untrained.style_weight(options.strength, options.content_weight)
+    log.info("Style weight %g for a %s style.", weight, options.strength)
+    return weight
 
 
 def fit_gallery(options: argparse.Namespace, group: ProcessGroup) -> int:
@@ -153,8 +163,11 @@ def fit_gallery(options: argparse.Namespace, group: ProcessGroup) -> int:
     Raises a `TrainingError` for what a person can mend.
     """
     gallery = read_gallery(options.settings, options.styles)
-    check_names([source.name for source in gallery.styles])
+    names = [source.name for source in gallery.styles]
+    check_names(names)
+    check_previews(options.zoo, gallery.styles)
     run = _plan_gallery(options, gallery)
+    check_gallery(options.zoo, run.trunk_name, names)
     return _run(options, run, load_loss_network(options.loss_weights), run_settings(options, run.name, group))
 
 

@@ -53,6 +53,7 @@ class UpscaleResult:
     method: str
     factor: int
     benchmark: str
+    """Its name, with how many of its photos were taken where not all were."""
     quality: Quality
 
 
@@ -146,7 +147,9 @@ class UpscaleExam:
         return [self._one(*method, folder) for method in methods for folder in self.benchmarks]
 
     def _one(self, method: str, factor: int, enlarge: Enlarge, folder: Path) -> UpscaleResult:
-        photos = list_photos(folder)[: self.most_photos]
-        result = UpscaleResult(method, factor, folder.name, measure(enlarge, factor, photos, self.lpips))
-        log.info("%s x%d on %s: LPIPS %.4f", method, factor, folder.name, result.quality.lpips)
+        photos = list_photos(folder)
+        taken = photos[: self.most_photos]
+        name = folder.name if len(taken) == len(photos) else f"{folder.name}, first {len(taken)}"
+        result = UpscaleResult(method, factor, name, measure(enlarge, factor, taken, self.lpips))
+        log.info("%s x%d on %s: LPIPS %.4f", method, factor, name, result.quality.lpips)
         return result

@@ -22,6 +22,7 @@ from training.losses import load_loss_network
 from training.pictures import save_image
 from training.preview import example_photos, upscale_sheet
 from training.sitting import check_names, loss_writer, override, run_settings, train, training_record
+from training.targets import announce_upscaler
 from training.tasks import LEAST_JUDGED, Degradation, UpscaleTask
 from training.zoo import read_archive
 
@@ -45,6 +46,7 @@ def fit_upscale(options: argparse.Namespace, group: ProcessGroup) -> int:
     settings = run_settings(options, name, group)
     schedule = override(options, Schedule(UPSCALE_STAGES[options.factor]))
     _check_sizes(schedule, options)
+    announce_upscaler(options.zoo, name, options.factor)
     task, before = _build_task(options, schedule, settings.checkpoint)
     examples = example_photos(settings.photos)
 
@@ -99,7 +101,7 @@ def _build_task(
 
 
 def _weights(options: argparse.Namespace) -> UpscaleWeights:
-    return UpscaleWeights(
+    weights = UpscaleWeights(
         options.pixel_weight,
         options.feature_weight,
         options.texture_weight,
@@ -107,6 +109,8 @@ def _weights(options: argparse.Namespace) -> UpscaleWeights:
         options.adversarial_weight,
         options.repetition_weight,
     )
+    # The card should not name what the per-pixel loss alone leaves out.
+    return weights if weights.compares_features else UpscaleWeights(weights.pixel, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def _warm_up_samples(options: argparse.Namespace, schedule: Schedule, checkpoint: Path) -> int:
@@ -124,13 +128,16 @@ def _warm_up_samples(options: argparse.Namespace, schedule: Schedule, checkpoint
 
 def start_from(network: nn.Module, path: Path) -> dict[str, Any]:
     """Takes the weights of an upscaler of the same architecture and factor, or for the first stage of a progressive one
-    those of a compact one of half the factor. Returns its training. Raises `CheckpointError`.
+    those of a compact one of half the factor, whose residual blocks are then new. Returns its training. Raises
+    `CheckpointError`.
     """
     archive = read_archive(path, Task.UPSCALE)
+    state = archive.module.state_dict()
     if isinstance(network, ProgressiveUpscaler) and archive.card.architecture == "compact":
         network = network.first
+        state = {f"blocks.{name}": value for name, value in network.blocks.state_dict().items()} | state
     try:
-        network.load_state_dict(archive.module.state_dict())
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another architecture or factor: {archive.card.architecture}.") from error
     return archive.card.training

@@ -100,6 +100,14 @@ def read_style(path: Path) -> Style:
         raise CheckpointError(f"Cannot read the style {path}: {error}") from error
 
 
+def read_card(path: Path) -> ModelCard | None:
+    """The card of a zoo's file. None where there is no such file, or none that could be served."""
+    try:
+        return read_style(path).card if path.suffix == ".safetensors" else read_archive(path).card
+    except CheckpointError:
+        return None
+
+
 def read_styles(zoo: Path, trunk_digest: str) -> list[Style]:
     """The styles in a folder that belong to a trunk, by name; files that cannot be read are passed over."""
     styles = []

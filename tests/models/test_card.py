@@ -65,6 +65,26 @@ def test_what_is_no_card_is_refused(text: str | bytes) -> None:
         ModelCard.from_json(text)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [{"year": 1913}, {"title": None}, {1913: "year"}, {"title": "\ud800"}, {"\udfff": "title"}, ["title"], None, "x"],
+)
+def test_a_source_that_is_not_made_of_texts_is_refused(source: object) -> None:
+    fields = json.loads(STYLE.to_json()) | {"source": source}
+
+    with pytest.raises(CardError, match="'candy' is not made of texts"):
+        dataclasses.replace(STYLE, source=source)  # type: ignore[arg-type]
+    if not (isinstance(source, dict) and 1913 in source):  # JSON would write the key as a text
+        with pytest.raises(CardError, match="'candy' is not made of texts"):
+            ModelCard.from_json(json.dumps(fields))
+
+
+def test_a_source_may_be_of_any_script() -> None:
+    card = dataclasses.replace(STYLE, source={"artist": "葛飾北斎 🌊", "title": ""})
+
+    assert ModelCard.from_json(card.to_json()) == card
+
+
 def test_the_digest_does_not_depend_on_the_order() -> None:
     assert weights_digest([("a", b"1"), ("b", b"2")]) == weights_digest([("b", b"2"), ("a", b"1")])
 

@@ -69,6 +69,80 @@ def test_an_unreadable_gallery_is_named(tmp_path: Path, text: str) -> None:
         read_gallery(tmp_path / "mine.toml", tmp_path)
 
 
+GALLERY = """
+width = 4
+[schedule]
+stages = ["4x2@32"]
+learning_rate = 1e-3
+seed = 0
+[weights]
+content = 1.0
+style = 1e5
+total_variation = 1
+[[style]]
+name = "wave"
+image = "wave.jpg"
+year = "c. 1831"
+style_weight = 2e5
+[[style]]
+name = "udnie"
+image = "udnie.jpg"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('"c. 1831"', "1831", "The year of the style 'wave' is 1831, which is no text: write it in quotes"),
+        ('"c. 1831"', "1831-01-01", "The year of the style 'wave' is .*, which is no text"),
+        ('"wave"', "7", "The name of the style 7 is 7, which is no text"),
+        ('"wave.jpg"', "3", "The image of a style is 3, which is no text"),
+        ("2e5", '"2e5"', "The style_weight of the style 'wave' is '2e5', which is no number"),
+        ("2e5", "true", "The style_weight of the style 'wave' is True, which is no number"),
+        ("style_weight = 2e5", "tv_weight = false", "The tv_weight of the style 'wave' is False, which is no number"),
+        ("content = 1.0", 'content = "1"', "The content of the weights is '1', which is no number"),
+        ("learning_rate = 1e-3", 'learning_rate = "1e-3"', "The learning_rate of the schedule is '1e-3'"),
+        ("seed = 0", "seed = 0.5", "The seed of the gallery is 0.5, which is no whole number"),
+        ("width = 4", 'width = "4"', "The width of the gallery is '4', which is no whole number"),
+        ("width = 4", "width = true", "The width of the gallery is True, which is no whole number"),
+        ('["4x2@32"]', "[3200]", "The stage 1 of the schedule is 3200, which is no text"),
+        ('["4x2@32"]', "3200", r"Cannot read the gallery .*mine\.toml"),
+        ('"udnie"', '"wave"', "The gallery holds several styles called wave"),
+        ('image = "udnie.jpg"', 'picture = "udnie.jpg"', r"Cannot read the gallery .*KeyError\('image'\)"),
+        ('image = "udnie.jpg"', 'image = "udnie.jpg"\ncolour = "red"', "Cannot read the gallery .*colour"),
+        ("[[style]]\nname", "[[sketch]]\nname", r"Cannot read the gallery .*KeyError\('style'\)"),
+    ],
+)
+def test_what_a_gallery_cannot_say_is_a_sentence(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    assert old in GALLERY
+    (tmp_path / "mine.toml").write_text(GALLERY.replace(old, new))
+
+    with pytest.raises(ConfigError, match=sentence):
+        read_gallery(tmp_path / "mine.toml", tmp_path)
+
+
+def test_a_gallery_without_styles_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("style = []\n" + GALLERY.split("[[style]]")[0])
+
+    with pytest.raises(ConfigError, match="holds no style"):
+        read_gallery(tmp_path / "mine.toml", tmp_path)
+
+
+def test_galleries_are_utf_8_whatever_the_machine_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("io.text_encoding", lambda encoding, _=2: encoding or "latin-1")
+    (tmp_path / "mine.toml").write_bytes(GALLERY.replace("c. 1831", "Über 1831").encode())
+    assert read_gallery(tmp_path / "mine.toml", tmp_path).styles[0].year == "Über 1831"
+
+    (tmp_path / "mine.toml").write_bytes(GALLERY.replace("c. 1831", "Über 1831").encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"Cannot read the gallery .*mine\.toml: UnicodeDecodeError"):
+        read_gallery(tmp_path / "mine.toml", tmp_path)
+
+
+def test_a_source_that_utf_8_cannot_say_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"The artist of the style 'wave' is '.*\\udcfc.*', which cannot be written"):
+        StyleSource("wave", "wave.jpg", artist="D\udcfcrer")
+
+
 def test_schedule_counts_its_steps() -> None:
     schedule = Schedule((Stage(3, 2, 32), Stage(4, 5, 32)))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tests.training.conftest import draw_photo
 from training.config import Schedule, Stage
@@ -78,6 +78,8 @@ def test_broken_photos_are_passed_over_and_counted(photos: Path, tmp_path: Path)
 
     assert {crop.shape for crop, _, _ in found} == {(3, 32, 32)}
     assert sum(broken for _, _, broken in found) >= 4
+    met = {path.name for _, number, broken in found for path in crops.passed_over(number, broken)}
+    assert met == {"empty.jpg", "text.png", "cut.jpg", "cut.png"}
 
 
 def test_nothing_but_broken_photos_is_an_error(tmp_path: Path) -> None:
@@ -130,6 +132,69 @@ def test_grey_of_16_bits_keeps_its_levels(tmp_path: Path) -> None:
     read_HWC = np.asarray(read_rgb(tmp_path / "scan.png"))
 
     assert (read_HWC == np.arange(256)[None, :, None]).all()
+
+
+@pytest.mark.parametrize(("mode", "number_format"), [("F", np.float32), ("I", np.int32)])
+def test_32_bits_a_channel_are_unreadable(tmp_path: Path, mode: str, number_format: type) -> None:
+    image = Image.fromarray(np.full((8, 8), 200, dtype=number_format))
+    assert image.mode == mode
+    image.save(tmp_path / "scan.tiff")
+
+    with pytest.raises(OSError, match="32 bits a channel"):
+        read_rgb(tmp_path / "scan.tiff")
+
+
+def swapped_profile() -> bytes:
+    """A profile whose red and blue are swapped: whoever passes over it gets blue for red."""
+    srgb = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, blue = srgb.find(b"rXYZ"), srgb.find(b"bXYZ")
+    srgb[red : red + 4], srgb[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    return bytes(srgb)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"), [("RGB", "a.png"), ("RGB", "a.jpg"), ("RGB", "a.tiff"), ("P", "a.png"), ("RGBA", "a.png")]
+)
+def test_a_colour_profile_is_converted_to_srgb(tmp_path: Path, mode: str, name: str) -> None:
+    red = Image.new("RGB", (32, 24), (255, 0, 0)).convert(mode)
+    red.save(tmp_path / name, icc_profile=swapped_profile())
+
+    red_level, _, blue_level = read_rgb(tmp_path / name).getpixel((16, 12))  # type: ignore[misc]
+
+    assert blue_level > 200 > red_level
+
+
+def test_a_turned_photo_is_converted_too(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    red = Image.new("RGB", (32, 24), (255, 0, 0))
+    red.save(tmp_path / "a.png", icc_profile=swapped_profile(), exif=exif)
+
+    photo = read_rgb(tmp_path / "a.png", largest_side=16)
+
+    assert photo.size == (12, 16)
+    assert photo.getpixel((6, 8))[2] > 200  # type: ignore[index]
+
+
+def test_a_profile_says_nothing_of_transparency(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (8, 8), (255, 0, 0, 255))
+    image.paste((255, 0, 0, 0), (4, 0, 8, 8))
+    image.save(tmp_path / "a.png", icc_profile=swapped_profile())
+
+    photo = read_rgb(tmp_path / "a.png")
+
+    assert photo.getpixel((6, 4)) == (255, 255, 255)
+    assert photo.getpixel((2, 4))[2] > 200  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("mode", "profile"), [("RGB", b"no profile"), ("L", swapped_profile())])
+def test_a_profile_that_is_damaged_or_of_other_channels_is_passed_over(
+    tmp_path: Path, mode: str, profile: bytes
+) -> None:
+    image = draw_photo(0, 40, 30).convert(mode)
+    image.save(tmp_path / "a.png", icc_profile=profile)
+
+    assert read_rgb(tmp_path / "a.png").tobytes() == image.convert("RGB").tobytes()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])

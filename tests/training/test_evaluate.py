@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from models.vgg import LossNetwork
 from tests.training.conftest import Fit, draw_photo
+from tests.zoo import build_zoo
 from training.errors import ConfigError
 from training.evaluate import main, rival_counts, spread
 from training.losses import load_loss_network
@@ -54,6 +55,7 @@ def test_upscalers_are_measured_beside_bicubic_and_the_published(
     assert main(["upscale", *map(str, options), "--out", str(tmp_path / "quality")]) == 0
 
     text = (tmp_path / "quality" / "upscale.md").read_text()
+    assert "| PSNR / SSIM / LPIPS | Set5 | Set14 | BSD100 | LPIPS of JPEG |" in text
     assert "| bicubic |" in text
     assert "| x4 (compact, zoo) |" in text
     assert "SRGAN (published)" in text
@@ -69,6 +71,18 @@ def test_upscalers_are_measured_beside_bicubic_and_the_published(
         assert sheet.width == 3 * 192
     with Image.open(tmp_path / "quality" / "enlarged.jpg") as examples:
         assert examples.size == (6 * 192 + 8, 192)
+
+
+def test_some_photos_do_not_stand_for_a_benchmark(tmp_path: Path, benchmarks: Path, lpips_weights: Path) -> None:
+    (benchmarks / "Set5" / "1.png").unlink()
+    build_zoo(tmp_path / "zoo", factors=(4,))
+    options = ["--benchmarks", benchmarks, "--zoo", tmp_path / "zoo", "--lpips-weights", lpips_weights]
+
+    assert main(["upscale", *map(str, options), "--photos-count", "1", "--out", str(tmp_path / "quality")]) == 0
+
+    text = (tmp_path / "quality" / "upscale.md").read_text()
+    assert "| PSNR / SSIM / LPIPS | Set5 | Set14, first 1 | BSD100, first 1 |" in text
+    assert "| SRGAN (published) | - / - / 0.0882 | - / - / - | - / - / - |" in text
 
 
 def test_upscalers_of_several_folders_stand_side_by_side(
@@ -118,6 +132,7 @@ def test_styles_are_measured_beside_direct_optimisation(measure_styles: Measure,
     assert "| bars | noise |" in text
     assert "| bars | photo |" in text
     assert "times as fast" in text
+    assert "2 photos of BSD100. Objective" in text  # which nobody knows not to have been trained on
     assert "from noise on 1 photo(s), 1 pairs" in text
     assert (tmp_path / "quality" / "styles.jpg").exists()
     with Image.open(tmp_path / "quality" / "gallery.jpg") as gallery:

@@ -201,6 +201,50 @@ def test_a_resumed_vector_goes_on_from_its_checkpoint_without_comparing_starts_a
     assert read_style(tmp_path / "zoo" / "bars.safetensors").norm_P.equal(unbroken.norm_P)
 
 
+@pytest.mark.parametrize("way", ["--resume", "--finish"])
+def test_a_photo_more_does_not_change_the_weight_of_a_style_that_goes_on(
+    fit: Fit, photos: Path, tmp_path: Path, style_image: Path, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    own = shutil.copytree(photos, tmp_path / "photos")
+    scratch = ("style", style_image, "--name", "bars", "--from-scratch", "--width", 4, "--photos", own, *TINY)
+    assert fit(*scratch, "--time-limit", "0s") == 130
+    weight = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["config"]["weights"]["style"]
+    Image.effect_noise((96, 96), 90).save(own / "a.png")
+
+    assert fit(*scratch, "--run", tmp_path / "another", "--zoo", tmp_path / "other-zoo", "--time-limit", "0s") == 130
+    other = torch.load(tmp_path / "another" / "checkpoint.pt", weights_only=True)["config"]["weights"]["style"]
+    assert other != weight
+    assert fit(*scratch, way) == 0, caplog.text
+    assert read_style(tmp_path / "zoo" / "bars.safetensors").card.training["weights"]["style"] == weight
+
+
+def test_a_style_weight_of_nothing_is_refused(
+    fit: Fit, photos: Path, tmp_path: Path, style_image: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(photos / "photo-0.jpg", tmp_path / "photos")
+    scratch = ("style", style_image, "--name", "bars", "--from-scratch", "--width", 4, "--stages", "1x2@32")
+
+    for options in (("--photos", tmp_path / "photos"), ("--content-weight", 0)):
+        caplog.clear()
+        assert fit(*scratch, *options) == 1
+        assert "A style weight of 0 would teach nothing" in caplog.text
+        assert "give more photos, or --style-weight" in caplog.text
+        assert fit(*scratch, *options, "--style-weight", 1e5) == 0
+
+
+@pytest.mark.parametrize("option", ["--title", "--artist", "--year", "--terms"])
+def test_what_a_card_cannot_say_is_said_before_the_training(
+    fit: Fit, style_image: Path, caplog: pytest.LogCaptureFixture, option: str
+) -> None:
+    # As Python reads D\xfcrer, in Latin-1, off a command line that should be UTF-8.
+    assert fit("style", style_image, "--from-scratch", option, "D\udcfcrer") == 1
+
+    assert (
+        f"The {option[2:]} of the style 'stripes_1' is 'D\\udcfcrer', which cannot be written as UTF-8" in caplog.text
+    )
+
+
 @pytest.mark.parametrize("task", ["style", "upscale"])
 def test_training_on_a_gpu(photos: Path, style_image: Path, loss_weights: Path, tmp_path: Path, task: str) -> None:
     pretended = [] if torch.cuda.is_available() else ["tests.pretended_gpu"]
@@ -286,6 +330,9 @@ def test_an_upscaler_can_start_from_another(fit: Fit, tmp_path: Path, caplog: py
     assert archives[0].card.digest == archives[1].card.digest
     assert "warm_up_samples" not in archives[1].card.training
     assert archives[1].card.training["before"] == archives[0].card.training
+    assert archives[0].card.training["weights"] == {
+        "pixel": 0.1, "feature": 0, "texture": 0, "color": 0, "adversarial": 0, "repetition": 0
+    }  # fmt: skip
     assert fit("upscale", *start, "--architecture", "paper", "--run", tmp_path / "three") == 1
     assert "another architecture or factor" in caplog.text
 
@@ -319,13 +366,22 @@ def test_an_earlier_runs_checkpoint_is_kept(fit: Fit, tmp_path: Path) -> None:
     assert len(list((tmp_path / "run").glob("checkpoint*.pt"))) == 2
 
 
-def test_broken_photos_are_counted(fit: Fit, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("readers", [0, 2])
+def test_broken_photos_are_named_and_counted_once(
+    fit: Fit, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, readers: int
+) -> None:
     mixed = shutil.copytree(photos, tmp_path / "mixed")
     (mixed / "a.jpg").write_text("no picture")
+    (mixed / "b.jpg").write_text("no picture")
 
-    assert fit("upscale", "--stages", "4x2@48", "--photos", mixed) == 0
+    # Each is met about three times.
+    options = ("--feature-weight", 0, "--texture-weight", 0, "--stages", "9x3@32", "--data-processes", readers)
+    assert fit("upscale", "--factor", 2, "--photos", mixed, *options) == 0
 
-    assert "1 unreadable photos were passed over" in caplog.text
+    said = [record.message for record in caplog.records]
+    assert said.count(f"{mixed / 'a.jpg'} cannot be read: passed over.") == 1
+    assert said.count(f"{mixed / 'b.jpg'} cannot be read: passed over.") == 1
+    assert "2 unreadable photos were passed over." in said
 
 
 def test_the_sentences(fit: Fit, tmp_path: Path, style_image: Path, caplog: pytest.LogCaptureFixture) -> None:
