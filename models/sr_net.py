@@ -57,6 +57,21 @@ class PaperUpscaler(nn.Module):
         return high_res_BCHW if self.training else high_res_BCHW.clamp(0.0, 1.0)
 
 
+class PlainResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a skip, without normalisation (Lim et al. 2017). Adds nothing before it is trained."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv(channels, channels, 3), nn.PReLU(channels, init=_PRELU_SLOPE), conv(channels, channels, 3)
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Keeps the shape."""
+        body_BCHW: Tensor = self.body(x_BCHW)
+        return x_BCHW + body_BCHW
+
+
 class CompactUpscaler(nn.Module):
     """Works at low resolution and ends in a pixel shuffle that is added to the bilinear enlargement.
 
@@ -64,7 +79,7 @@ class CompactUpscaler(nn.Module):
     bilinear enlargement starts training from a sensible picture. Mean colours stay, whatever is added.
     """
 
-    def __init__(self, factor: int, width: int = 64, layers: int = 10) -> None:
+    def __init__(self, factor: int, width: int = 64, layers: int = 10, residual_blocks: int = 0) -> None:
         super().__init__()
         self.factor = factor
         self.width = width
@@ -72,12 +87,15 @@ class CompactUpscaler(nn.Module):
         for index in range(layers):
             body += [conv(3 if index == 0 else width, width, 3), nn.PReLU(width, init=_PRELU_SLOPE)]
         self.body = nn.Sequential(*body)
+        self.blocks = nn.Sequential(*(PlainResidualBlock(width) for _ in range(residual_blocks)))
         self.out = conv(width, 3 * factor * factor, 3)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 # PyTorch's default shrinks the signal in each layer: after ten of them nothing would be learned.
                 nn.init.kaiming_normal_(module.weight, a=_PRELU_SLOPE)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        for block in cast(Iterable[PlainResidualBlock], self.blocks):
+            nn.init.zeros_(cast(nn.Conv2d, block.body[-1]).weight)
         # The first picture is the bilinear one, not noise.
         nn.init.normal_(self.out.weight, std=1e-3)
 
@@ -87,7 +105,7 @@ class CompactUpscaler(nn.Module):
 
     def enlarge(self, low_res_BCHW: Tensor) -> Tensor:
         """What the layers make of it: mean colours may be off, and values beyond [0, 1]."""
-        detail_BCHW = functional.pixel_shuffle(self.out(self.body(low_res_BCHW)), self.factor)
+        detail_BCHW = functional.pixel_shuffle(self.out(self.blocks(self.body(low_res_BCHW))), self.factor)
         return _resize(low_res_BCHW, self.factor) + detail_BCHW
 
 
@@ -96,18 +114,24 @@ class ProgressiveUpscaler(nn.Module):
 
     A layer that makes 8x8 pixels of each place draws lines from what is known at low resolution; two stages see how
     the lines of the first meet (Lai et al., "Deep Laplacian Pyramid Networks", 2017). The first may be taken from an
-    upscaler that has been trained.
+    upscaler that has been trained. It may be deep, for one of its pixels becomes `factor` by `factor`.
     """
 
     def __init__(
-        self, factor: int, width: int = 64, layers: int = 10, last_width: int = 32, last_layers: int = 4
+        self,
+        factor: int,
+        width: int = 64,
+        layers: int = 10,
+        residual_blocks: int = 6,
+        last_width: int = 32,
+        last_layers: int = 4,
     ) -> None:
         super().__init__()
         if factor == 2:
             raise ValueError(f"No upscaler enlarges {factor} times in two stages: choose compact or paper.")
         self.factor = factor
         self.width = width
-        self.first = CompactUpscaler(factor // 2, width, layers)
+        self.first = CompactUpscaler(factor // 2, width, layers, residual_blocks)
         self.last = CompactUpscaler(2, last_width, last_layers)
 
     def forward(self, low_res_BCHW: Tensor) -> Tensor:

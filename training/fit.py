@@ -9,6 +9,7 @@ import torch
 
 from training.distributed import ProcessGroup, join_processes
 from training.errors import TrainingError
+from training.heap import keep_freed_memory
 from training.options import build_parser
 from training.style_runs import fit_gallery, fit_style
 from training.upscale_runs import fit_upscale
@@ -25,6 +26,7 @@ log = logging.getLogger("training")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line. Returns the exit status: 0 done, 1 a sentence says why not, 130 stopped before the end."""
     options = build_parser().parse_args(arguments)
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     try:

@@ -46,6 +46,8 @@ class RunSettings:
     group: ProcessGroup = field(default_factory=ProcessGroup)
     resume: bool = False
     data_processes: int = 1
+    precision: str = "auto"
+    """See `training.precision`."""
     save_every_s: float = 180.0
     """Seconds between checkpoints and previews."""
     time_limit_s: float = math.inf
@@ -218,7 +220,7 @@ class Trainer:
         return losses
 
     def _gradients(self, model: nn.Module, pictures_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
-        with autocast(self.settings.device):
+        with autocast(self.settings.device, self.settings.precision):
             losses: dict[str, Tensor] = model(pictures_BCHW, number_B)
         losses["total"].backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in losses.items()}

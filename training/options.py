@@ -9,6 +9,7 @@ import torch
 from models.sr_net import FACTORS, UPSCALERS
 from training.balance import STRENGTHS
 from training.config import UpscaleWeights, parse_duration
+from training.precision import PRECISIONS
 
 DEFAULT_ZOO = Path(__file__).parents[1] / "models" / "zoo"
 DEFAULT_TRUNK = "trunk-w16"
@@ -142,6 +143,9 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1")
+    machine.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="auto: bfloat16 where the device has it; default: auto"
+    )
     machine.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     machine.add_argument("--data-processes", type=int, default=1, help="processes that read photos (default: 1)")
     machine.add_argument(

@@ -46,6 +46,7 @@ def run_settings(options: argparse.Namespace, name: str, group: ProcessGroup) ->
         group=group,
         resume=options.resume,
         data_processes=options.data_processes,
+        precision=options.precision,
         save_every_s=options.save_every,
         time_limit_s=options.time_limit,
     )

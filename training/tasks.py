@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +33,15 @@ TEXTURE_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
 UPSCALE_LAYERS = (*TEXTURE_LAYERS, "relu4_3")
 POOLED = 8
 """Px that a value of the last of them stands for."""
+SCALES = {1: 0.4, 2: 1.0}
+"""How many times smaller upscalers' pictures are when the loss network looks at them, and how much what it says then
+counts. It knows things at their usual size, and what an upscaler has to guess is larger than that by its factor. Two
+views of a picture also have fewer blind spots in common, in which an upscaler could paint what no other eye would take
+for a photo."""
 AVERAGED_SHARE = 0.2
 """Of the steps done: over about so many of the last ones an upscaler's weights are averaged."""
 LEAST_JUDGED = 48
-"""Px a side of crops of which a discriminator has something to say: it pads nothing."""
+"""Px a side of crops, also of reduced ones, of which a discriminator has something to say: it pads nothing."""
 PHASE_STRIDE = 7
 """Odd, so that all offsets have their turn, and large, so that neighbouring samples have unlike ones."""
 JPEG_QUALITIES = (50, 95)
@@ -167,9 +173,11 @@ class UpscaleTask(nn.Module):
         self.loss_network = loss_network
         self.weights = weights
         self.warm_up_samples = warm_up_samples
-        self.discriminator = FeatureDiscriminator() if weights.judged else None
+        self.discriminators = nn.ModuleDict({str(scale): FeatureDiscriminator() for scale in SCALES if weights.judged})
+        """By scale; none without a verdict."""
         self.averaged = AveragedModel(network, avg_fn=_recent_mean, use_buffers=True).requires_grad_(False)
-        self._warming_up = False
+        self._asked: tuple[int, ...] = ()
+        """Scales whose discriminators the last step asked."""
 
     @property
     def averaged_network(self) -> nn.Module:
@@ -180,11 +188,11 @@ class UpscaleTask(nn.Module):
         return self.averaged.module
 
     def before_step(self) -> None:
-        """Lets the discriminator rest while nothing is asked of it: Adam would count its gradients of nothing, and take
+        """Lets discriminators rest while nobody asks them: Adam would count their gradients of nothing, and take
         the first real ones for six times as large.
         """
-        if self._warming_up and self.discriminator is not None:
-            for value in self.discriminator.parameters():
+        for discriminator in self._unasked():
+            for value in discriminator.parameters():
                 value.grad = None
 
     def after_step(self) -> None:
@@ -200,34 +208,52 @@ class UpscaleTask(nn.Module):
         with torch.autocast(high_res_BCHW.device.type, enabled=False):
             low_res_BCHW = self.degradation(high_res_BCHW, number_B)
         enlarged_BCHW = self.network(low_res_BCHW.contiguous(memory_format=torch.channels_last)).float()
-        self._warming_up = bool(number_B.min() < self.warm_up_samples)
-        pixel_weight = 1.0 if self._warming_up else self.weights.pixel
+        is_warming_up = bool(number_B.min() < self.warm_up_samples)
+        pixel_weight = 1.0 if is_warming_up else self.weights.pixel
         pixel = pixel_weight * pixel_loss(enlarged_BCHW, high_res_BCHW).mean()
-        if self._warming_up or not self.weights.compares_features:
+        if is_warming_up or not self.weights.compares_features:
+            self._asked = ()
             none = torch.zeros_like(pixel)
             losses = {"pixel": pixel, "feature": none, "texture": none, "color": none, "repetition": none}
             return {"total": pixel + self._no_verdict()} | losses
-        features = self.loss_network(_seen_part(enlarged_BCHW, number_B), UPSCALE_LAYERS)
-        with torch.no_grad():
-            targets = self.loss_network(_seen_part(high_res_BCHW, number_B), UPSCALE_LAYERS)
-        feature = self.weights.feature * normalized_feature_loss(features, targets, UPSCALE_LAYERS).mean()
-        texture = self.weights.texture * texture_loss(features, targets, TEXTURE_LAYERS).mean()
+        # Small patches are seen at their own size alone.
+        scales = [scale for scale in SCALES if scale == 1 or high_res_BCHW.shape[2] // scale >= LEAST_JUDGED]
+        seen = [self._compare(enlarged_BCHW, high_res_BCHW, number_B, scale) for scale in scales]
+        self._asked = tuple(scales)
         # As it will be shown: where grain is cut off at black, what is left of it is brighter than the whole.
         shown_BCHW = enlarged_BCHW.clamp(0, 1)
         factor = self.degradation.factor
         color = self.weights.color * color_loss(shown_BCHW, high_res_BCHW, factor).mean()
         repetition = self.weights.repetition * repetition_loss(shown_BCHW, high_res_BCHW, factor).mean()
-        losses = {"pixel": pixel, "feature": feature, "texture": texture, "color": color, "repetition": repetition}
-        if self.discriminator is not None:
-            losses["judge"], verdict = self.discriminator.losses(features, targets)
-            losses["verdict"] = self.weights.adversarial * verdict
-        return {"total": torch.stack(list(losses.values())).sum()} | losses
+        losses = {"pixel": pixel, "color": color, "repetition": repetition}
+        losses |= {name: torch.stack([each[name] for each in seen]).sum() for name in seen[0]}
+        return {"total": torch.stack(list(losses.values())).sum() + self._no_verdict()} | losses
+
+    def _compare(self, enlarged_BCHW: Tensor, high_res_BCHW: Tensor, number_B: Tensor, scale: int) -> dict[str, Tensor]:
+        """What the loss network says of pictures that are `scale` times smaller."""
+        made_BCHW, truth_BCHW = (
+            _seen_part(_reduce(each_BCHW, scale), number_B) for each_BCHW in (enlarged_BCHW, high_res_BCHW)
+        )
+        features = self.loss_network(made_BCHW, UPSCALE_LAYERS)
+        with torch.no_grad():
+            targets = self.loss_network(truth_BCHW, UPSCALE_LAYERS)
+        feature = normalized_feature_loss(features, targets, UPSCALE_LAYERS).mean()
+        texture = texture_loss(features, targets, TEXTURE_LAYERS).mean()
+        share = SCALES[scale]
+        losses = {"feature": share * self.weights.feature * feature, "texture": share * self.weights.texture * texture}
+        if self.discriminators:
+            discriminator = cast(FeatureDiscriminator, self.discriminators[str(scale)])
+            own, verdict = discriminator.losses(features, targets)
+            losses |= {"judge": own / len(SCALES), "verdict": share * self.weights.adversarial * verdict}
+        return losses
+
+    def _unasked(self) -> list[nn.Module]:
+        return [each for scale, each in self.discriminators.items() if int(scale) not in self._asked]
 
     def _no_verdict(self) -> Tensor:
-        """Nothing, but with the discriminator in its graph: processes wait for gradients of all there is to train."""
-        if self.discriminator is None:
-            return torch.zeros(())
-        return 0 * torch.stack([value.sum() for value in self.discriminator.parameters()]).sum()
+        """Nothing, but with the others in its graph: processes wait for gradients of all there is to train."""
+        values = [value.sum() for each in self._unasked() for value in each.parameters()]
+        return 0 * torch.stack(values).sum() if values else torch.zeros(())
 
 
 def _recent_mean(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
@@ -240,6 +266,14 @@ def _recent_mean(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
 
 def _convolutions(task: nn.Module, part: str) -> list[str]:
     return [name for name, value in task.named_parameters() if name.startswith(part) and value.ndim == 4]
+
+
+def _reduce(picture_BCHW: Tensor, scale: int) -> Tensor:
+    if scale == 1:
+        return picture_BCHW
+    return functional.interpolate(
+        picture_BCHW, scale_factor=1 / scale, mode="bilinear", antialias=True, align_corners=False
+    )
 
 
 def _seen_part(picture_BCHW: Tensor, number_B: Tensor) -> Tensor:

@@ -42,6 +42,19 @@ def test_the_untrained_compact_upscaler_is_close_to_bilinear() -> None:
     assert (high_res_BCHW - bilinear_BCHW).abs().mean() < 0.02
 
 
+def test_new_residual_blocks_change_nothing_and_learn() -> None:
+    deep, plain = CompactUpscaler(2, width=4, layers=2, residual_blocks=2), CompactUpscaler(2, width=4, layers=2)
+    nn.init.normal_(deep.out.weight, std=0.1)
+    plain.load_state_dict({name: value for name, value in deep.state_dict().items() if not name.startswith("blocks.")})
+    low_res_BCHW = torch.rand(1, 3, 24, 24)
+
+    torch.testing.assert_close(deep(low_res_BCHW), plain(low_res_BCHW))
+    deep(low_res_BCHW).square().mean().backward()
+    added = [value for name, value in deep.blocks.named_parameters() if name.endswith("body.2.weight")]
+    assert len(added) == 2
+    assert all(value.grad is not None and value.grad.abs().max() > 0 for value in added)
+
+
 def test_the_last_of_two_stages_enlarges_what_the_first_has_made() -> None:
     torch.manual_seed(0)
     network = ProgressiveUpscaler(8, width=4, layers=1).train()

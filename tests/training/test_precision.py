@@ -21,3 +21,5 @@ def test_networks_run_in_bfloat16_where_the_device_has_it(has_it: bool, monkeypa
     with autocast(CPU):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype is (torch.bfloat16 if has_it else torch.float32)
+    with autocast(CPU, "float32"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from training.config import StyleWeights, UpscaleWeights
 from training.discriminator import FeatureDiscriminator
 from training.losses import load_loss_network
 from training.pictures import to_picture, to_tensor
-from training.tasks import Degradation, StyleTask, UpscaleTask
+from training.tasks import SCALES, Degradation, StyleTask, UpscaleTask
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
@@ -130,7 +131,7 @@ def test_without_weights_of_features_the_upscaler_learns_from_pixels_alone(loss_
 
 def test_an_upscalers_convolutions_are_named_without_those_of_its_judge(loss_weights: Path) -> None:
     task = UpscaleTask(CompactUpscaler(4, 4, 1), Degradation(4), load_loss_network(loss_weights), UpscaleWeights())
-    assert task.discriminator is not None
+    assert task.discriminators
     assert task.convolutions() == ["network.body.0.weight", "network.out.weight"]
 
 
@@ -152,16 +153,36 @@ def test_the_upscaler_that_is_kept_is_the_mean_of_a_runs_last_steps(loss_weights
     assert not any(value.requires_grad for value in task.averaged.parameters())
 
 
-def test_a_discriminator_rests_while_an_upscaler_learns_from_pixels(loss_weights: Path) -> None:
+def test_discriminators_rest_while_nothing_is_asked_of_them(loss_weights: Path) -> None:
     network = load_loss_network(loss_weights)
     task = UpscaleTask(CompactUpscaler(4, 4, 1), Degradation(4), network, UpscaleWeights(), warm_up_samples=2)
-    assert task.discriminator is not None
 
-    for number, rests in ((0, True), (2, False)):
-        task(torch.rand(2, 3, 64, 64), torch.arange(number, number + 2))["total"].backward()
+    for number, side, asked in ((0, 96, set()), (2, 64, {"1"}), (4, 96, {"1", "2"})):
+        task.zero_grad()
+        task(torch.rand(2, 3, side, side), torch.arange(number, number + 2))["total"].backward()
+        assert all(value.grad is not None for value in task.parameters() if value.requires_grad)
         task.before_step()
-        assert all((value.grad is None) == rests for value in task.discriminator.parameters())
+        for scale, discriminator in task.discriminators.items():
+            assert all((value.grad is not None) == (scale in asked) for value in discriminator.parameters())
         assert all(value.grad is not None for value in task.network.parameters())
+
+
+def test_upscalers_are_seen_from_farther_away_as_well(loss_weights: Path) -> None:
+    weights = UpscaleWeights(adversarial=0.0)
+    task = UpscaleTask(CompactUpscaler(4, 4, 1), Degradation(4), load_loss_network(loss_weights), weights)
+    high_res_BCHW, number_B = to_picture(draw_photo(0, 96, 96)).repeat(2, 1, 1, 1), torch.arange(2)
+    smaller_BCHW = functional.interpolate(high_res_BCHW, scale_factor=0.5, mode="bilinear", antialias=True)
+
+    enlarged_BCHW = task.network(task.degradation(high_res_BCHW, number_B))
+    reduced_BCHW = functional.interpolate(enlarged_BCHW, scale_factor=0.5, mode="bilinear", antialias=True)
+    near = task._compare(enlarged_BCHW, high_res_BCHW, number_B, 1)
+    far = task._compare(reduced_BCHW, smaller_BCHW, number_B, 1)
+    share = SCALES[2] / SCALES[1]
+
+    both = task(high_res_BCHW, number_B)
+    for name in ("feature", "texture"):
+        assert not torch.isclose(near[name], far[name], rtol=0.01)
+        torch.testing.assert_close(both[name], near[name] + share * far[name])
 
 
 class Brightening(nn.Module):
@@ -218,8 +239,7 @@ def test_the_first_pictures_train_on_pixels_alone(loss_weights: Path) -> None:
 def test_with_a_discriminator_both_sides_learn_and_neither_for_the_other(loss_weights: Path) -> None:
     weights = UpscaleWeights(pixel=0, feature=0, texture=1e-9, color=0, adversarial=1.0)
     task = UpscaleTask(CompactUpscaler(4, 4, 1), Degradation(4), load_loss_network(loss_weights), weights)
-    discriminator = task.discriminator
-    assert discriminator is not None
+    discriminator = cast(FeatureDiscriminator, task.discriminators["1"])
     made, photographed = (
         {
             "relu2_2": torch.rand(2, 128, 20, 20, requires_grad=True),

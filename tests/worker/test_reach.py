@@ -35,6 +35,14 @@ def gray(network: PaperUpscaler) -> PaperUpscaler:
     return network
 
 
+def trained(network: ProgressiveUpscaler) -> ProgressiveUpscaler:
+    """With blocks that add something."""
+    for name, value in network.first.blocks.named_parameters():
+        if name.endswith("body.2.weight"):
+            nn.init.normal_(value, std=0.3)
+    return network
+
+
 def upscaler(network: nn.Module, factor: int, folder: Path) -> Archive:
     card = ModelCard(f"x{factor}", Task.UPSCALE, "test", 8, module_digest(network), factor=factor)
     export_upscaler(network, card, folder / "upscaler.pt")
@@ -59,9 +67,11 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Archive:
         # 9x9, two 3x3, then 3x3 and 9x9 at twice the resolution: 4 + 2, and of 1 + 4 half as many.
         (gray(PaperUpscaler(2, width=4, residual_blocks=1)), 2, 9),
         # Six at four times the resolution end in the middle of the second pixel, from where the first sees but five.
-        (ProgressiveUpscaler(8, width=4, layers=2, last_width=4, last_layers=2), 8, 7),
+        (ProgressiveUpscaler(8, width=4, layers=2, residual_blocks=0, last_width=4, last_layers=2), 8, 7),
+        # Two more in each block.
+        (trained(ProgressiveUpscaler(8, width=4, layers=2, residual_blocks=2, last_width=4, last_layers=2)), 8, 11),
     ],
-    ids=["compact x2", "compact x4", "compact x8", "paper x2", "progressive x8"],
+    ids=["compact x2", "compact x4", "compact x8", "paper x2", "progressive x8", "deep progressive x8"],
 )
 def test_upscalers_see_as_far_as_their_convolutions(
     network: nn.Module, factor: int, reach: int, tmp_path: Path
