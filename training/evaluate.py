@@ -14,6 +14,7 @@ from training.checkpoint import write_whole
 from training.config import StyleWeights
 from training.data import list_photos
 from training.errors import CheckpointError, ConfigError, TrainingError
+from training.heap import keep_freed_memory
 from training.losses import STYLE_IMAGE_SIZE, load_loss_network
 from training.lpips import load_lpips
 from training.options import DEFAULT_TRUNK, DEFAULT_ZOO, duration
@@ -168,6 +169,7 @@ EXAMS: Mapping[str, Sequence[Callable[[argparse.Namespace], None]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line. Returns the exit status: 0 done, 1 a sentence says why not."""
     options = build_parser().parse_args(arguments)
+    keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.threads:
         torch.set_num_threads(options.threads)

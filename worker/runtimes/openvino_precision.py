@@ -23,11 +23,18 @@ def join_norms(model: ov.Model) -> None:
 
 
 def keep_first_layer(core: ov.Core, model: ov.Model) -> ov.Model:
-    """A copy of a trunk whose operations up to the first ReLU are computed in float32."""
+    """A copy of a trunk whose operations up to the first ReLU are computed in float32.
+
+    Raises `OSError` where the temporary folder has no room for it.
+    """
     # The mark is a typed attribute, which Python cannot set: it is written into the model's file.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
-        ov.save_model(model, path, compress_to_fp16=False)
+        try:
+            ov.save_model(model, path, compress_to_fp16=False)
+        except RuntimeError as error:
+            # All that OpenVINO says of a full disk is "iostream error".
+            raise OSError(f"it cannot be written to {tempfile.gettempdir()}, as OpenVINO needs it") from error
         tree = ElementTree.parse(path)  # noqa: S314 - written by ourselves a moment ago
         _mark(tree, _names_up_to_first_relu(model))
         tree.write(path)
