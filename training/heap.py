@@ -11,7 +11,7 @@ def keep_freed_memory() -> None:
     """Lets the heap keep what is freed, for the next step needs as much again.
 
     The GNU C library gives large blocks back to the system at once. The next step gets them again page by page, each of
-    them cleared: of a step of four pictures of 192 px that was a third of all time. Other libraries are left alone.
+    them cleared: of a step of four pictures of 192 px that was a quarter of the time. Other libraries are left alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
