@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.card import NAME_PATTERN
+from training.checkpoint import saved_config
 from training.config import Schedule, Stage
 from training.data import list_photos
 from training.distributed import ProcessGroup
@@ -50,6 +51,11 @@ def run_settings(options: argparse.Namespace, name: str, group: ProcessGroup) ->
         save_every_s=options.save_every,
         time_limit_s=options.time_limit,
     )
+
+
+def config_of_before(options: argparse.Namespace, checkpoint: Path) -> dict[str, Any] | None:
+    """The config of the run that `--resume` or `--finish` goes on with; none for a new one."""
+    return saved_config(checkpoint) if options.resume or options.finish else None
 
 
 def loss_writer(options: argparse.Namespace, settings: RunSettings) -> LossWriter:

@@ -14,7 +14,7 @@ from models.card import ModelCard, Task
 from models.style_net import StyleTrunk
 from models.vgg import LossNetwork
 from training.balance import measure_untrained
-from training.checkpoint import BEFORE, saved_config
+from training.checkpoint import BEFORE
 from training.config import Gallery, Schedule, Stage, StyleSource, StyleWeights, read_gallery
 from training.data import CropPolicy, list_photos
 from training.distributed import ProcessGroup
@@ -25,7 +25,16 @@ from training.nearest import nearest_norm
 from training.optimize import Objective
 from training.pictures import read_square, read_style_image, save_image, to_image
 from training.preview import PREVIEW_SIZE, example_photos, style_sheet, style_strip
-from training.sitting import check_names, loss_writer, name_from, override, run_settings, train, training_record
+from training.sitting import (
+    check_names,
+    config_of_before,
+    loss_writer,
+    name_from,
+    override,
+    run_settings,
+    train,
+    training_record,
+)
 from training.targets import check_gallery, check_previews, check_trunk
 from training.tasks import StyleTask
 from training.widen import find_narrower, widen_norms, widen_trunk
@@ -143,7 +152,7 @@ def _start_of(
 def _style_weight(options: argparse.Namespace, network: LossNetwork, settings: RunSettings) -> float:
     if options.style_weight is not None:
         return float(options.style_weight)
-    saved = saved_config(settings.checkpoint) if options.resume or options.finish else None
+    saved = config_of_before(options, settings.checkpoint)
     if saved is not None and "style" in saved.get("weights", {}):
         # One photo more in the folder, and another one would be worked out.
         weight = float(saved["weights"]["style"])

@@ -11,7 +11,7 @@ from torch import nn
 
 from models.card import ModelCard, Task
 from models.sr_net import ProgressiveUpscaler, build_upscaler
-from training.checkpoint import BEFORE, saved_config
+from training.checkpoint import BEFORE
 from training.config import Schedule, Stage, UpscaleWeights
 from training.data import CropPolicy
 from training.distributed import ProcessGroup
@@ -21,7 +21,15 @@ from training.loop import Trainer, describe_schedule
 from training.losses import load_loss_network
 from training.pictures import save_image
 from training.preview import example_photos, upscale_sheet
-from training.sitting import check_names, loss_writer, override, run_settings, train, training_record
+from training.sitting import (
+    check_names,
+    config_of_before,
+    loss_writer,
+    override,
+    run_settings,
+    train,
+    training_record,
+)
 from training.targets import announce_upscaler
 from training.tasks import LEAST_JUDGED, Degradation, UpscaleTask
 from training.zoo import read_archive
@@ -119,7 +127,7 @@ def _warm_up_samples(options: argparse.Namespace, schedule: Schedule, checkpoint
     if options.start_from or not _weights(options).compares_features:
         # What has been trained before, or knows no feature loss, needs none.
         return 0
-    saved = saved_config(checkpoint) if options.resume or options.finish else None
+    saved = config_of_before(options, checkpoint)
     if saved is not None:
         # Stages may have become others since: memory can run out as soon as features are compared.
         return int(saved.get(WARM_UP, 0))

@@ -53,9 +53,9 @@ class Request:
     """Whether no others come beside it, so that the device need not wait for them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Undecoded:
-    """A request whose file waits to be decoded."""
+    """A request whose file waits to be decoded, or is being decoded."""
 
     request: Request
     px: float
@@ -120,11 +120,7 @@ class PicturePipeline:
         self._has_room = threading.Condition(lock)
         """Where those wait who take jobs. They are woken only if there is room: pictures take many steps."""
         self._waiting: deque[_Undecoded] = deque()
-        self._waiting_px = 0.0
-        self._decoding = 0
-        self._decoding_px = 0.0
-        self._held_px = 0
-        """Of files that are being decoded."""
+        self._decoding: set[_Undecoded] = set()
         self._ready: Backlog[_Work] = Backlog()
         self._encoding: dict[int, int] = {}
         """Pixels by picture: `id` of its work."""
@@ -165,15 +161,14 @@ class PicturePipeline:
         """Takes requests. Each is answered once, sooner or later."""
         with self._work:
             for request in requests:
-                file = _Undecoded(request, _result_px(request.job) or self._mean_px, _decoded_px(request))
-                self._waiting.append(file)
-                self._waiting_px += file.px
+                px = _result_px(request.job) or self._mean_px
+                self._waiting.append(_Undecoded(request, px, _decoded_px(request)))
             self._decode_ahead()
 
     def _room(self) -> int:
-        waiting = len(self._waiting) + self._decoding
-        free_px = AHEAD * self._batch_px - self._ready.px - self._waiting_px - self._decoding_px
-        places = MOST_WAITING - waiting
+        undecoded = (*self._waiting, *self._decoding)
+        free_px = AHEAD * self._batch_px - self._ready.px - sum(file.px for file in undecoded)
+        places = MOST_WAITING - len(undecoded)
         if free_px <= 0 or places < TAKEN_TOGETHER:
             return 0
         return min(int(free_px / self._mean_px) + 1, places)
@@ -185,17 +180,13 @@ class PicturePipeline:
     def _decode_ahead(self) -> None:
         """Sends to the decoders what is worth being ready, and no more than can be decoded at once."""
         limit_px = AHEAD * self._batch_px
-        while self._waiting and self._decoding < self._max_decoding:
+        while self._waiting and len(self._decoding) < self._max_decoding:
             file = self._waiting[0]
-            if self._ready.px + self._decoding_px >= limit_px:
+            if self._ready.px + sum(each.px for each in self._decoding) >= limit_px:
                 break
-            if self._decoding and self._held_px + file.held_px > MOST_HELD_PX:
+            if self._decoding and sum(each.held_px for each in (file, *self._decoding)) > MOST_HELD_PX:
                 break
-            self._waiting.popleft()
-            self._waiting_px -= file.px
-            self._decoding += 1
-            self._decoding_px += file.px
-            self._held_px += file.held_px
+            self._decoding.add(self._waiting.popleft())
             self._codec.submit(self._guarded, partial(self._prepare, file))
 
     def _guarded(self, target: Callable[[], None]) -> None:
@@ -210,9 +201,7 @@ class PicturePipeline:
         request = file.request
         outcome = self._try_decoding(request)
         with self._work:
-            self._decoding -= 1
-            self._decoding_px -= file.px
-            self._held_px -= file.held_px
+            self._decoding.remove(file)
             if isinstance(outcome, _Work):
                 self._mean_px += FORGETTING * (outcome.px - self._mean_px)
                 waited_s = self._max_delay_s if request.alone else 0.0

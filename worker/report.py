@@ -31,6 +31,7 @@ class Reporter:
     def __init__(self, connection: Redis, report: WorkerReport) -> None:
         """`report`: who the worker is."""
         self._connection = connection
+        self._present = connection.register_script(_PRESENT)
         self._report = report
         self._previews: dict[str, bytes] = {}
         """By key."""
@@ -103,4 +104,4 @@ class Reporter:
     def _report_presence(self, report: WorkerReport, gone: Set[str]) -> None:
         # Should another worker still serve a preview that is gone, that one sends it again with its next report.
         keys = [worker_key(report.name), workers_key(), *gone]
-        self._connection.eval(_PRESENT, len(keys), *keys, report.name, report.to_json(), WORKER_TTL_S)
+        self._present(keys=keys, args=[report.name, report.to_json(), WORKER_TTL_S])
