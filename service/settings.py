@@ -36,7 +36,8 @@ class Settings(BaseSettings):
         None, description="Folder of checkpoints for the embedded worker; without it the shipped ones."
     )
     max_upload_mb: float = Field(50, gt=0, description="Largest upload, in megabytes.")
-    max_megapixels: float = Field(50, gt=0, description="Largest picture taken, in megapixels.")
+    # Cameras "of 50 megapixels" make files of up to 50.4.
+    max_megapixels: float = Field(52, gt=0, description="Largest picture taken, in megapixels.")
     max_output_megapixels: float = Field(150, gt=0, description="Largest picture given back, in megapixels.")
     max_queue: int = Field(256, ge=1, description="Jobs that may wait in each lane; past them the answer is 503.")
     max_queue_mb: float = Field(

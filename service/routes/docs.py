@@ -1,16 +1,28 @@
 """`/docs`: the API to try out, with no file of it from another server."""
 
 from importlib.resources import files as resources
-from typing import cast
+from typing import Any, cast
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 router = APIRouter(include_in_schema=False)
+
+
+class DocumentationFiles(StaticFiles):
+    """Files that browsers keep, and ask for again only as far as they have changed."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """Adds the header to what Starlette makes of a file."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 # FastAPI's own page loads Swagger UI from a CDN; this package carries the same files.
-files = StaticFiles(directory=str(resources("fastapi_swagger") / "resources"))
+files = DocumentationFiles(directory=str(resources("fastapi_swagger") / "resources"))
 
 
 @router.get("/docs")

@@ -10,7 +10,8 @@ from starlette.staticfiles import StaticFiles
 WEB = Path(__file__).parent.parent / "web"
 
 HEADERS = {
-    # After an upgrade no browser may mix old modules with new ones; unchanged files still cost no transfer.
+    # Browsers ask each time whether a file has changed: none goes on with old modules after an upgrade, and what is as
+    # it was costs no transfer. While old and new processes answer side by side, a page may get some of each.
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "; ".join(
         (

@@ -112,6 +112,7 @@ export class Compare {
   }
 
   grab(event) {
+    if (event.button !== 0 || !event.isPrimary) return;
     const onGrip = event.target.closest('.compare-grip');
     if (this.isClose && !onGrip) this.pan(event);
     else if (!this.after.hidden) this.dragDivider(event);
@@ -119,10 +120,13 @@ export class Compare {
 
   dragDivider(event) {
     const box = this.root.getBoundingClientRect();
-    const follow = ({ clientX }) => {
-      this.divide(Math.min(100, Math.max(0, ((clientX - box.left) / box.width) * 100)));
+    // A finger that comes down may be about to scroll the page, until it goes sideways; one that goes up again has tapped.
+    let mayScroll = event.pointerType === 'touch';
+    const follow = (at) => {
+      mayScroll &&= at.type !== 'pointerup' && !goesSideways(event, at);
+      if (!mayScroll) this.divide(Math.min(100, Math.max(0, ((at.clientX - box.left) / box.width) * 100)));
     };
-    follow(event);
+    if (!mayScroll) follow(event);
     this.track(event, follow);
     this.range.focus({ preventScroll: true, focusVisible: false });
   }
@@ -137,11 +141,17 @@ export class Compare {
     event.preventDefault();
     this.root.setPointerCapture(event.pointerId);
     const end = new AbortController();
-    this.root.addEventListener('pointermove', follow, { signal: end.signal });
-    for (const type of ['pointerup', 'pointercancel']) {
-      this.root.addEventListener(type, () => end.abort(), { signal: end.signal });
-    }
+    const listen = (types, listener) => {
+      const ofThisPointer = (at) => at.pointerId === event.pointerId && listener(at);
+      for (const type of types) this.root.addEventListener(type, ofThisPointer, { signal: end.signal });
+    };
+    listen(['pointermove', 'pointerup'], follow);
+    listen(['pointerup', 'pointercancel', 'lostpointercapture'], () => end.abort());
   }
+}
+
+function goesSideways(from, to) {
+  return Math.abs(to.clientX - from.clientX) > Math.abs(to.clientY - from.clientY);
 }
 
 function resize(element, width, height) {

@@ -1,23 +1,34 @@
-import { listUpscalers } from './api.js';
 import { byId, make } from './dom.js';
 import { formatSize } from './photo.js';
-import { untilListed } from './waiting.js';
+import { Shelf } from './shelf.js';
 
 /** The sizes to which a photo can be enlarged. */
 export class Factors {
-  /** @param {() => void} onChoice */
-  constructor(onChoice) {
-    this.root = byId('factors');
+  /**
+   * @param {() => void} onChoice
+   * @param {() => void} onAgain
+   */
+  constructor(onChoice, onAgain) {
+    this.shelf = new Shelf(byId('factors'), onChoice, onAgain);
     this.width = 0;
     this.height = 0;
-    this.root.addEventListener('change', onChoice);
+    /** @type {Map<number, import('./api.js').Upscaler>} */
+    this.upscalers = new Map();
+    /** @type {Map<number, HTMLElement>} */
+    this.options = new Map();
   }
 
-  /** Lists the factors as soon as the service has some. */
-  async open() {
-    const upscalers = await untilListed(listUpscalers, this.root);
-    const factors = [...new Set(upscalers.map(({ factor }) => factor))].sort((a, b) => a - b);
-    this.root.replaceChildren(...factors.map(option));
+  /** @param {string} trouble why there are no upscalers yet */
+  wait(trouble) {
+    this.shelf.say(trouble);
+  }
+
+  /** @param {import('./api.js').Upscaler[]} upscalers by factor */
+  fill(upscalers) {
+    this.upscalers = new Map(upscalers.map((upscaler) => [upscaler.factor, upscaler]));
+    this.options = new Map(upscalers.map(({ factor }) => [factor, this.options.get(factor) ?? option(factor)]));
+    this.shelf.say(upscalers.length ? '' : 'No upscalers here yet.');
+    this.shelf.fill([...this.options.values()]);
     this.measure(this.width, this.height);
   }
 
@@ -29,16 +40,15 @@ export class Factors {
   measure(width, height) {
     this.width = width;
     this.height = height;
-    for (const size of this.root.querySelectorAll('.factor-size')) {
+    for (const size of this.shelf.root.querySelectorAll('.factor-size')) {
       const factor = Number(size.dataset.factor);
       size.textContent = width ? `${formatSize(width * factor, height * factor)} px` : `${factor} times as wide and high`;
     }
   }
 
-  /** @returns {number | undefined} */
+  /** @returns {import('./api.js').Upscaler | undefined} */
   get choice() {
-    const radio = this.root.querySelector('input:checked');
-    return radio ? Number(radio.value) : undefined;
+    return this.upscalers.get(Number(this.shelf.value));
   }
 }
 

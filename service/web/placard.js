@@ -46,6 +46,7 @@ export class Placard {
 
   /** @param {string} verb what is being done now */
   turnTo(verb) {
+    if (verb === this.verb) return;
     this.verb = verb;
     this.announce(verb);
   }

@@ -1,4 +1,5 @@
 const KEPT = 6;
+const KEPT_BYTES = 200e6;
 
 /**
  * A picture that the service made.
@@ -23,7 +24,13 @@ export class Results {
    */
   keep(key, result) {
     this.kept.set(key, result);
-    if (this.kept.size > KEPT) this.drop(this.kept.keys().next().value);
+    // The newest stays, however large it is: it is about to be shown.
+    while (this.kept.size > 1 && this.isOverfull) this.drop(this.kept.keys().next().value);
+  }
+
+  get isOverfull() {
+    const bytes = [...this.kept.values()].reduce((sum, { blob }) => sum + blob.size, 0);
+    return this.kept.size > KEPT || bytes > KEPT_BYTES;
   }
 
   clear() {

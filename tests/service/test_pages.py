@@ -3,9 +3,15 @@
 import re
 from pathlib import Path
 
+import httpx
 import pytest
+from redis import Redis
 
-from tests.service.support import serving
+from service.app import create_app
+from service.problems import TYPE_PREFIX, Problem
+from service.uploads import validate
+from tests.service.stand_in import report
+from tests.service.support import huge_png, serving, settings
 
 WEB = Path(__file__).parents[2] / "service" / "web"
 
@@ -43,3 +49,56 @@ async def test_files_outside_the_page_stay_there(redis_url: str) -> None:
     async with serving(redis_url) as client:
         for address in ("/web/../settings.py", "/web/%2e%2e/settings.py", "/docs/files/..%2f..%2f__init__.py"):
             assert (await client.get(address)).status_code == 404
+
+
+@pytest.mark.anyio
+async def test_a_file_that_has_not_changed_keeps_its_policy(redis_url: str) -> None:
+    async with serving(redis_url) as client:
+        page = await client.get("/web/index.html")
+        unchanged = await client.get("/web/index.html", headers={"If-None-Match": page.headers["etag"]})
+    assert unchanged.status_code == 304
+    for name in ("content-security-policy", "cache-control"):
+        assert unchanged.headers[name] == page.headers[name]
+
+
+@pytest.mark.anyio
+async def test_browsers_keep_the_files_of_the_documentation(redis_url: str) -> None:
+    async with serving(redis_url) as client:
+        bundle = await client.get("/docs/files/swagger-ui-bundle.js")
+        again = await client.get(bundle.url, headers={"If-None-Match": bundle.headers["etag"]})
+    assert (bundle.headers["cache-control"], again.status_code) == ("no-cache", 304)
+
+
+@pytest.mark.anyio
+async def test_previews_are_where_a_proxy_puts_the_service(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    app = create_app(settings(redis_url))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, root_path="/NAME/impasto")
+        async with httpx.AsyncClient(transport=transport, base_url="http://impasto") as client:
+            candy = (await client.get("/NAME/impasto/styles")).json()[0]
+            preview = await client.get(candy["preview"])
+    assert candy["preview"] == "/NAME/impasto/styles/candy/preview"
+    assert preview.content == b"a preview"
+
+
+@pytest.mark.parametrize("size", [(8160, 6144), (8192, 6144), (8688, 5792)])
+def test_photos_of_cameras_of_50_megapixels_are_taken(size: tuple[int, int]) -> None:
+    assert validate(huge_png(*size), settings("redis://none").max_pixels).width == size[0]
+
+
+def test_every_module_of_the_studio_is_there_and_used() -> None:
+    used, found = {"studio.js"}, {path.name for path in WEB.glob("*.js")}
+    for name in found:
+        used |= set(re.findall(r"""from '\./([^']+)'""", (WEB / name).read_text()))
+    assert used == found
+
+
+def test_the_studio_puts_problems_that_there_are_in_its_own_words() -> None:
+    words = (WEB / "errors.js").read_text()
+    table = re.search(r"const SENTENCES = {(.*?)};", words, re.DOTALL)
+    assert table is not None
+    kinds = set(re.findall(r"^ +'?([a-z-]+)'?: '", table[1], re.MULTILINE))
+    assert kinds
+    assert kinds <= {kind.slug for kind in Problem.__subclasses__()}
+    assert f"'{TYPE_PREFIX}'" in words
