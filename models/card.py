@@ -56,6 +56,7 @@ class ModelCard:
     """Title, artist, year and terms of a style's image."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         if not NAME_PATTERN.fullmatch(self.name):
             raise CardError(f"The name {self.name!r} is not 1 to 64 lower-case letters, digits, '-' and '_'.")
         missing = {
@@ -68,6 +69,19 @@ class ModelCard:
         if not _holds_texts(self.source):
             # One such style would otherwise cost a service's clients the whole list of styles.
             raise CardError(f"The source in the card of {self.name!r} is not made of texts.")
+
+    def _check_types(self) -> None:
+        """JSON holds anything; what the fields are used for, from dictionary keys to sizes of arrays, does not."""
+        for name in ("name", "architecture", "digest", "trunk_digest"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (name == "trunk_digest" and value is None):
+                raise CardError(f"The {name} in the card of {self.name!r} is no text.")
+        for name in ("width", "factor", "norm_size"):
+            value = getattr(self, name)
+            if value is None and name != "width":
+                continue
+            if type(value) is not int or value < 1:
+                raise CardError(f"The {name} in the card of {self.name!r} is no whole number of at least 1.")
 
     @property
     def kind(self) -> str:

@@ -1,5 +1,6 @@
 """Reads the zoo's files and proves that they are whole."""
 
+import io
 import json
 import warnings
 from dataclasses import dataclass
@@ -35,7 +36,9 @@ def read_archive(path: Path) -> Archive:
         with warnings.catch_warnings():
             # torch 2.13 calls torch.jit deprecated; the archive is still what every runtime here reads.
             warnings.simplefilter("ignore", DeprecationWarning)
-            module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
+            # Read by Python, whose errors tell a disk's from a file's; torch says the same of both.
+            content = io.BytesIO(path.read_bytes())
+            module = torch.jit.load(content, map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
         card = ModelCard.from_json(extra[CARD_FILE])
         if card.task is Task.STYLE:
             raise ZooError(f"{path.name} is refused: a style belongs into a .safetensors file.")

@@ -78,6 +78,12 @@ def decode(content: bytes, size: int | None = None, quick_jpeg: QuickJpeg | None
         raise JobError(ErrorCode.BROKEN_PICTURE, f"The file cannot be decoded: {error}.") from error
 
 
+def decoding_px(pixels: int, size: int | None, *, is_jpeg: bool) -> int:
+    """Most pixels that `decode` holds of a picture of so many."""
+    # The JPEG decoder itself reduces, to twice the size and a bit.
+    return min(pixels, (4 * size) ** 2) if size and is_jpeg else pixels
+
+
 def _picture(rgb: Image.Image, alpha: Image.Image | None, size: int | None) -> Picture:
     if size is not None:
         target = _fit(rgb.size, size)

@@ -53,7 +53,7 @@ class PictureFormat(StrEnum):
     @property
     def max_side(self) -> int | None:
         """Longest side in px that its files can hold, if there is a limit."""
-        return {PictureFormat.JPEG: 65535, PictureFormat.WEBP: 16383, PictureFormat.AVIF: 65535}.get(self)
+        return {PictureFormat.JPEG: 65500, PictureFormat.WEBP: 16383, PictureFormat.AVIF: 65535}.get(self)
 
 
 class Lane(StrEnum):

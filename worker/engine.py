@@ -185,7 +185,7 @@ class Engine:
         tasks[0].model.network.free_memory()
         before = self._limits.remembered(key.kind)
         if len(tasks) > 1 or self._takes_tiles_together(tasks[0]):
-            self._limits.halve_batch(key.kind, len(tasks) * key.pixels)
+            self._limits.halve_batch(key.kind, self._at_once_px(tasks))
             results = self._run_halves(tasks, "half_batch")
         else:
             results = [self._retry_in_tiles(tasks[0])]
@@ -221,15 +221,22 @@ class Engine:
             )
         return height * width if height * width <= tile_px else min(tile_px, STAGE_TILE_PX)
 
+    def _at_once_px(self, tasks: Sequence[EngineTask]) -> int:
+        """Pixels of a batch that went to the device together."""
+        first, batch_px = tasks[0], len(tasks) * tasks[0].key.pixels
+        if isinstance(first, EnlargeTask) and first.overlap is not None:
+            return min(batch_px, self._tiles_px(first))
+        return batch_px
+
     def _takes_tiles_together(self, task: EngineTask) -> bool:
         """Whether several tiles of a picture go to the device at once."""
         if isinstance(task, PaintTask) or task.overlap is None:
             return False
         return min(self._tiles_px(task), task.key.pixels) >= 2 * self._tried_px(task)
 
-    def _tiles_px(self, task: EngineTask) -> int:
+    def _tiles_px(self, task: EnlargeTask) -> int:
         """Pixels of the tiles that go to the device at once."""
-        return self._limits.batch_px(task.key.kind, self._tried_px(task))
+        return self._limits.tiles_px(task.key.kind, self._tried_px(task), task.upscaler.factor)
 
     def _compute(self, tasks: Sequence[EngineTask]) -> list[Pixels | JobError]:
         first = tasks[0]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from worker.printable import printable
+
 
 class Verdict(StrEnum):
     """How a finding is to be taken."""
@@ -68,9 +70,9 @@ def to_text(findings: Sequence[Finding], width: int | None = None) -> str:
     lines: list[str] = []
     for finding in findings:
         head = f"{_MARKS[finding.verdict]}  {finding.subject}"
-        lines += _broken(f"{head.ljust(margin)}{finding.said}", margin, width)
+        lines += _broken(f"{head.ljust(margin)}{printable(finding.said)}", margin, width)
         if finding.mend:
-            lines += _broken(f"{' ' * margin}-> {finding.mend}", margin + 3, width)
+            lines += _broken(f"{' ' * margin}-> {printable(finding.mend)}", margin + 3, width)
     wrong = sum(finding.verdict is Verdict.BAD for finding in findings)
     verdict = f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong." if wrong else "Nothing is wrong."
     return "\n".join([*lines, "", verdict])

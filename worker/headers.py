@@ -12,6 +12,8 @@ from worker.errors import JobError
 
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 """Formats whose further frames are an animation; those of TIFF are pages, of HEIC further shots."""
+_JPEG = ("JPEG", "MPO")
+"""Phones and cameras put a further shot behind a JPEG."""
 _TRANSPOSED = (5, 6, 7, 8)
 
 
@@ -24,6 +26,7 @@ class Header:
     height: int
     format: PictureFormat
     """The file's own format, or the nearest that is written."""
+    is_jpeg: bool
 
 
 def read_header(file: Path | bytes) -> Header:
@@ -31,7 +34,7 @@ def read_header(file: Path | bytes) -> Header:
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READ_FORMATS) as image:
             animated = image.format in _ANIMATED and getattr(image, "is_animated", False)
-            header = Header(*_upright(image), _written_format(image))
+            header = Header(*_upright(image), _written_format(image), image.format in _JPEG)
     except UnidentifiedImageError as error:
         raise JobError(ErrorCode.BROKEN_PICTURE, "The file is no picture, or its beginning is damaged.") from error
     except OSError as error:
@@ -61,6 +64,5 @@ def _upright(image: Image.Image) -> tuple[int, int]:
 def _written_format(image: Image.Image) -> PictureFormat:
     if image.format == "HEIF":
         return PictureFormat.PNG if image.has_transparency_data else PictureFormat.JPEG
-    # Phones and cameras put a further shot behind a JPEG.
-    name = "jpeg" if image.format == "MPO" else (image.format or "").lower()
+    name = "jpeg" if image.format in _JPEG else (image.format or "").lower()
     return PictureFormat(name) if name in list(PictureFormat) else PictureFormat.PNG

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 UNMEASURED_PX = 1_000_000
 """Pixels of a batch of a kind of network that has not been measured."""
+UNMEASURED_RESULT_PX = 8_000_000
+"""Pixels that may come of tiles of such a kind at once: enlarged 8 times, the above would take 6 GB."""
 SIDE = 256
 """Px of the pictures that are measured with."""
 ROUNDS = 4
@@ -53,6 +55,12 @@ class Limits:
         side_by_side_px = self._side_by_side.get(kind, 0) * picture_px
         batch_px = self._batch_px.get(kind, self.least_batch_px)
         return max(batch_px, side_by_side_px) if side_by_side_px <= SIDE_BY_SIDE_PX else batch_px
+
+    def tiles_px(self, kind: str, tile_px: int, factor: int) -> int:
+        """Pixels of tiles of that size that are enlarged at once by that factor."""
+        batch_px = self.batch_px(kind, tile_px)
+        is_known = self._fixed_px is not None or kind in self._batch_px
+        return batch_px if is_known else min(batch_px, UNMEASURED_RESULT_PX // factor**2)
 
     def tile_px(self, kind: str, at_first: int | None = None) -> int:
         """Pixels of a tile for that kind; `at_first`, or those of a whole picture, until memory ran out."""

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from worker.catalog import Catalog
+from worker.printable import printable
 
 _DIGEST_LETTERS = 12
 
@@ -35,12 +36,12 @@ def to_text(catalog: Catalog) -> str:
         _table(("UPSCALER", "FACTOR", "DIGEST"), upscalers) if upscalers else "No upscalers.",
     ]
     if catalog.refused:
-        parts.append("\n".join(["REFUSED", *map(str, catalog.refused)]))
+        parts.append("\n".join(["REFUSED", *(printable(str(refusal)) for refusal in catalog.refused)]))
     return "\n\n".join(parts)
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    shortened = [(*row[:-1], row[-1][:_DIGEST_LETTERS]) for row in rows]
+    shortened = [(*map(printable, row[:-1]), row[-1][:_DIGEST_LETTERS]) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(heading, *shortened, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
              for row in (heading, *shortened))  # fmt: skip

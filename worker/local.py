@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from worker.arrays import Pixels
-from worker.codec import CODEC_THREADS, Picture, decode, encode
+from worker.codec import CODEC_THREADS, Picture, decode, decoding_px, encode
 from worker.contract import ErrorCode, PictureFormat
 from worker.engine import Engine, EngineTask
 from worker.errors import JobError, WorkerError
@@ -122,13 +122,13 @@ class LocalStudio:
             yield window
 
     def _pixels(self, commission: Commission) -> int:
-        """Of the photo or its result, whichever is larger; 0 for what cannot be read, which is found out later."""
+        """While it is decoded or of its result, whichever is more; 0 for what cannot be read, found out later."""
         try:
             header = read_header(commission.source)
         except JobError:
             return 0
         width, height = self._recipe.measure(header.width, header.height)
-        return max(width * height, header.width * header.height if self._recipe.size is None else 0)
+        return max(width * height, decoding_px(header.width * header.height, self._recipe.size, is_jpeg=header.is_jpeg))
 
     def _open(self, commission: Commission) -> _Work | Done:
         try:

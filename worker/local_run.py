@@ -1,5 +1,6 @@
 """`impasto stylize` and `impasto upscale`: from what was typed to files on the disk and a word on each failure."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from models.card import Task
 from worker.contract import PictureFormat
 from worker.errors import StartError
+from worker.printable import printable
 from worker.settings import WorkerSettings
 from worker.sources import Failure, find_sources
 from worker.targets import Commission, file_format, is_picture_name, plan_targets
@@ -77,6 +79,8 @@ def _run_files(request: LocalRequest, output: Path) -> int:
     commissions, clashes = plan_targets(sources, output, request.format)
     pending = [commission for commission in commissions if request.overwrite or not commission.is_done]
     tally = _Tally([*failures, *clashes], skipped=len(commissions) - len(pending))
+    if pending:
+        _make_folder(output.parent if is_picture_name(output) else output)
     studio = _open_studio(request) if pending else None
     # What was in hand when it was broken off is finished, but no longer counted.
     summary = f"Broken off; what is in {output} is whole."
@@ -87,6 +91,16 @@ def _run_files(request: LocalRequest, output: Path) -> int:
     finally:
         _report(request, summary, tally.failures)
     return 1 if tally.failures else 0
+
+
+def _make_folder(folder: Path) -> None:
+    """Before anything is computed that could then not be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"{folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StartError(f"{folder} may not be written to: choose another place, or see who owns it.")
 
 
 def _work_through(request: LocalRequest, studio: "LocalStudio", pending: Sequence[Commission], tally: _Tally) -> None:
@@ -114,11 +128,11 @@ def _summarize(output: Path, tally: _Tally) -> str:
 
 def _report(request: LocalRequest, summary: str, failures: Sequence[Failure]) -> None:
     if not request.quiet:
-        sys.stderr.write(f"{_printable(summary)}\n")
+        sys.stderr.write(f"{printable(summary)}\n")
     if failures:
         sys.stderr.write(f"{_count(len(failures))} failed:\n")
     for failure in failures:
-        sys.stderr.write(f"  {_printable(failure.name)}: {_printable(failure.reason)}\n")
+        sys.stderr.write(f"  {printable(failure.name)}: {printable(failure.reason)}\n")
 
 
 def _count(pictures: int) -> str:
@@ -127,11 +141,6 @@ def _count(pictures: int) -> str:
 
 def _skipped(skipped: int) -> str:
     return f", {skipped} there already (--overwrite does them again)" if skipped else ""
-
-
-def _printable(text: str) -> str:
-    """Text that cannot steer a terminal; names of files hold anything."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _run_pipe(request: LocalRequest) -> int:

@@ -18,7 +18,7 @@ from worker.answers import Answer
 from worker.arrays import Pixels
 from worker.batching import Backlog, BatchKey
 from worker.catalog import Models
-from worker.codec import CODEC_THREADS, Picture, decode, encode
+from worker.codec import CODEC_THREADS, Picture, decode, decoding_px, encode
 from worker.compose import compose, with_alpha_of
 from worker.contract import ErrorCode, Job, JobResult, JobStatus, StyleJob, UpscaleJob
 from worker.engine import Engine, EngineTask, EnlargeTask, PaintTask
@@ -376,10 +376,8 @@ def _result_px(job: Job) -> int:
 
 def _decoded_px(request: Request) -> int:
     job, content = request.job, request.content or b""
-    if isinstance(job, StyleJob) and job.size and content.startswith(_JPEG):
-        # The decoder itself reduces those, to twice the size and a bit.
-        return min(job.pixels, (4 * job.size) ** 2)
-    return job.pixels
+    size = job.size if isinstance(job, StyleJob) else None
+    return decoding_px(job.pixels, size, is_jpeg=content.startswith(_JPEG))
 
 
 def _check_deadline(job: Job) -> None:

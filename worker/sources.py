@@ -50,18 +50,24 @@ def find_sources(arguments: Sequence[str], output: Path | None) -> tuple[list[So
     """The files that are meant, each once, and what was not found.
 
     Folders are searched to the bottom, without hidden files, links to folders, and the folder `output`. What lies in
-    a folder keeps its place below it; where several folders are given, each keeps its own name as well.
-    Raises `StartError` where a folder is `output` itself.
+    a folder keeps its place below it; where several folders are given, each keeps its own name as well. Of what has
+    one name, each keeps as many of the folders above it as tell them apart.
+    Raises `StartError` where nothing but `output` itself is given.
     """
     paths, failures = _expand(arguments)
-    folders = [path for path in paths if is_folder(path)]
-    if output is not None and any(real(folder) == real(output) for folder in folders):
+    left_out = identity(output) if output is not None else None
+    given = [path for path in paths if left_out is None or not is_folder(path) or identity(path) != left_out]
+    if paths and not given:
         raise StartError(f"{output} is where the photos lie: choose another folder for the results.")
+    folders = [path for path in given if is_folder(path)]
+    roots = _tell_apart(folders) if len(folders) > 1 else dict.fromkeys(folders, PurePath())
+    places = _tell_apart(path for path in given if path not in roots)
     found: dict[Path, Source] = {}
-    for path in paths:
-        sources = _search(path, output, failures, named=len(folders) > 1) if is_folder(path) else [_single(path)]
+    for path in given:
+        in_folder = path in roots
+        sources = _search(path, roots[path], left_out, failures) if in_folder else [Source(path, places[path])]
         for source in sources:
-            found.setdefault(source.path.absolute(), source)
+            found.setdefault(_one_way_to(source.path), source)
     return list(found.values()), failures
 
 
@@ -90,19 +96,47 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _single(path: Path) -> Source:
-    return Source(path, PurePath(path.name))
+def identity(path: Path) -> tuple[int, int] | None:
+    """Equal for paths to one file or folder, by links, by mounts, or on a disk that takes a for A; none if none is."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
-def _search(folder: Path, output: Path | None, failures: list[Failure], named: bool) -> Iterator[Source]:
+def _tell_apart(paths: Iterable[Path]) -> dict[Path, PurePath]:
+    """For each path the shortest end of it, of one name or more, that no other one has."""
+    parts = {path: Path(os.path.abspath(path)).parts for path in paths}  # noqa: PTH100 - links keep their names
+    ends: dict[Path, PurePath] = {}
+    count = 1
+    while len(ends) < len(parts):
+        by_end: dict[tuple[str, ...], list[Path]] = {}
+        for path in parts.keys() - ends.keys():
+            by_end.setdefault(parts[path][-count:], []).append(path)
+        for end, owners in by_end.items():
+            if len({parts[path] for path in owners}) == 1:
+                ends |= dict.fromkeys(owners, PurePath(*end))
+        count += 1
+    return {path: end.relative_to(end.anchor) for path, end in ends.items()}
+
+
+def _one_way_to(path: Path) -> Path:
+    """One path for all that lead to a file by other folders; links to files are files of their own."""
+    return real(path.parent) / path.name
+
+
+def _search(
+    folder: Path, root: PurePath, left_out: tuple[int, int] | None, failures: list[Failure]
+) -> Iterator[Source]:
     def refuse(error: OSError) -> None:
         failures.append(Failure(str(error.filename), f"The folder cannot be read: {error.strerror}."))
 
-    left_out = real(output) if output is not None else None
-    root = PurePath(real(folder).name) if named else PurePath()
     for parent, subfolders, names in os.walk(folder, onerror=refuse):
         subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and real(Path(parent, name)) != left_out
+            name
+            for name in subfolders
+            if not name.startswith(".") and (left_out is None or identity(Path(parent, name)) != left_out)
         )
         for name in sorted(names):
             path = Path(parent, name)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 
 from worker.contract import PictureFormat
 from worker.errors import StartError
-from worker.sources import READ_ENDINGS, Failure, Source, is_folder, real
+from worker.sources import READ_ENDINGS, Failure, Source, identity, is_folder, real
 
 WRITTEN_ENDINGS = {".jpg": PictureFormat.JPEG, ".jpeg": PictureFormat.JPEG} | {
     picture_format.ending: picture_format for picture_format in PictureFormat
@@ -66,7 +66,8 @@ def file_format(output: Path, asked: PictureFormat | None) -> PictureFormat:
 
 
 def _check_folder(output: Path) -> None:
-    first = next(path for path in (output, *output.parents) if os.path.exists(path))  # noqa: PTH110
+    above = (path for path in (output, *output.parents) if os.path.exists(path))  # noqa: PTH110
+    first = next(above, Path("/"))  # a working directory may be gone
     if not is_folder(first):
         raise StartError(f"{output} cannot be the output folder: {first} is a file.")
 
@@ -97,17 +98,18 @@ def _place(source: Source, asked: PictureFormat | None) -> tuple[PurePath, Pictu
 def _refuse_clashes(commissions: Iterable[Commission]) -> tuple[list[Commission], list[Failure]]:
     commissions = list(commissions)
     inputs = {real(commission.source) for commission in commissions}
+    files = {identity(commission.source) for commission in commissions} - {None}
     owners: dict[Path, Path] = {}
     kept: list[Commission] = []
     failures: list[Failure] = []
     for commission in commissions:
         target = real(commission.target)
         owner = owners.setdefault(target, commission.source)
-        if target in inputs:
+        if target in inputs or identity(target) in files:
             reason = f"Its result would be written over {commission.target}, a photo given: choose another output."
             failures.append(Failure(str(commission.source), reason))
         elif owner is not commission.source:
-            reason = f"Its result would be written over that of {owner}, as {commission.target}: do them one by one."
+            reason = f"Its result would be written over that of {owner}, as {commission.target}: use another folder."
             failures.append(Failure(str(commission.source), reason))
         else:
             kept.append(commission)

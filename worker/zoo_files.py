@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Stamp:
 
     size: int
     modified_ns: int
+    changed_ns: int
+    """Also of its owner and of who may read it."""
     inode: int
 
 
@@ -52,14 +55,15 @@ def _walk(folder: Path) -> dict[Path, Stamp]:
             if entry.is_dir():
                 found |= _walk(Path(entry.path)) if not entry.is_symlink() else {}
                 continue
-            stat = entry.stat()
+            status = entry.stat()
         except (FileNotFoundError, PermissionError):
             continue  # gone since it was listed, a link to nowhere, or a `lost+found`
         except OSError as error:
             if error.errno != errno.ELOOP:  # a link to itself
                 raise
             continue
-        found[Path(entry.path)] = Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        if stat.S_ISREG(status.st_mode):  # from a pipe nothing may ever come
+            found[Path(entry.path)] = Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
     return found
 
 

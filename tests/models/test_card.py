@@ -57,6 +57,29 @@ def test_a_card_without_what_its_task_needs_is_refused(card: ModelCard, field: s
 
 
 @pytest.mark.parametrize(
+    ("card", "field", "value"),
+    [
+        (STYLE, "name", 7),
+        (STYLE, "trunk_digest", ["cd"]),
+        (STYLE, "norm_size", 1600.0),
+        (TRUNK, "digest", None),
+        (TRUNK, "architecture", {}),
+        (TRUNK, "width", "16"),
+        (TRUNK, "norm_size", 0),
+        (UPSCALER, "factor", [4]),
+        (UPSCALER, "factor", 4.0),
+        (UPSCALER, "factor", True),
+        (UPSCALER, "factor", -4),
+    ],
+)
+def test_a_card_with_another_type_of_value_is_refused(card: ModelCard, field: str, value: object) -> None:
+    fields = json.loads(card.to_json()) | {field: value}
+
+    with pytest.raises(CardError, match=f"The {field} in the card"):
+        ModelCard.from_json(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
     "text",
     ["", "not json", "[]", "null", "{}", '{"task": "style"}', '{"task": "sculpture", "name": "x"}', b"\xff\xfe\x00"],
 )

@@ -1,4 +1,5 @@
 import errno
+import json
 import math
 import os
 import shutil
@@ -214,7 +215,7 @@ def test_a_file_that_could_not_be_read_is_tried_again_if_the_disk_was_to_blame(
             raise ZooError("it is refused.") from cause
         return "content"
 
-    shelf, stamps = Shelf(read), {Path("x2.pt"): Stamp(1, 1, 1)}
+    shelf, stamps = Shelf(read), {Path("x2.pt"): Stamp(1, 1, 1, 1)}
     monkeypatch.setattr(zoo_files, "RETRY_S", math.inf)
     for _ in range(READINGS):
         shelf.update(stamps)
@@ -224,6 +225,48 @@ def test_a_file_that_could_not_be_read_is_tried_again_if_the_disk_was_to_blame(
     monkeypatch.setattr(zoo_files, "RETRY_S", 0.0)
     shelf.update(stamps)
     assert bool(shelf.contents) == is_read
+
+
+def test_an_archive_that_the_disk_did_not_give_is_tried_again(small_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_bytes = Path.read_bytes
+
+    def fail(path: Path) -> bytes:
+        if path.suffix == ".pt":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read_bytes(path)
+
+    loader = ZooLoader(TorchScriptRuntime("cpu"))
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    for _ in range(READINGS):
+        assert "Permission denied" in str(loader.load(small_zoo).refused[0])
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(zoo_files, "RETRY_S", 0.0)
+    assert set(loader.load(small_zoo).styles) == {"blue", "red"}
+
+
+def test_a_file_that_may_be_read_now_is_another_version(tmp_path: Path) -> None:
+    path = tmp_path / "x2.pt"
+    path.touch()
+    before = scan(tmp_path)
+    path.chmod(0o400)
+    assert scan(tmp_path) != before
+
+
+def test_a_pipe_in_the_zoo_is_not_waited_for(small_zoo: Path, tmp_path: Path) -> None:
+    zoo = Path(shutil.copytree(small_zoo, tmp_path / "zoo"))
+    os.mkfifo(zoo / "x4.pt")
+    os.mkfifo(zoo / "wave.safetensors")
+    assert load(zoo).refused == ()
+
+
+def test_a_card_that_no_training_writes_costs_nobody_else_the_zoo(small_zoo: Path, tmp_path: Path) -> None:
+    zoo = Path(shutil.copytree(small_zoo, tmp_path / "zoo"))
+    card = json.loads(style_card(small_zoo)) | {"trunk_digest": ["x"]}
+    norm_P = read_style(zoo / "blue.safetensors")[1]
+    save_file({"norm_P": norm_P}, zoo / "blue.safetensors", {"card.json": json.dumps(card)})
+    catalog = load(zoo)
+    assert set(catalog.styles) == {"red"}
+    assert "trunk_digest" in str(catalog.refused[0])
 
 
 def test_a_style_comes_back_when_its_second_file_is_needed(small_zoo: Path, tmp_path: Path) -> None:

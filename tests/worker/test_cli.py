@@ -140,11 +140,34 @@ def test_a_photo_is_never_written_over(impasto: Command) -> None:
     assert impasto.files(".") == {"a.jpg", "b.png", "b.jpg"}
 
 
-def test_results_inside_the_photos_folder_are_not_painted_again(impasto: Command) -> None:
+def test_a_photo_is_known_by_any_path(impasto: Command) -> None:
+    put(impasto.folder, "photos/a.jpg")
+    before = (impasto.folder / "photos/a.jpg").read_bytes()
+    # Another name of one file, as on a disk that does not tell a from A.
+    (impasto.folder / "out").mkdir()
+    (impasto.folder / "out/a.jpg").hardlink_to(impasto.folder / "photos/a.jpg")
+
+    ran = impasto.run("stylize", "photos", "-s", "red", "-o", "out", "--overwrite")
+
+    assert ran.status == 1
+    assert "a photo given" in ran.said
+    assert (impasto.folder / "photos/a.jpg").read_bytes() == before
+
+
+@pytest.mark.parametrize("inputs", ["photos", "photos/*"])
+def test_results_inside_the_photos_folder_are_not_painted_again(impasto: Command, inputs: str) -> None:
     put(impasto.folder, "photos/a.jpg")
     for _ in range(2):
-        assert impasto.run("stylize", "photos", "-s", "red", "-o", "photos/out").status == 0
+        ran = impasto.run("stylize", inputs, "-s", "red", "-o", "photos/out")
+        assert ran.status == 0, ran.said
     assert impasto.files("photos/out") == {"a.jpg"}
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_loaded(impasto: Command) -> None:
+    put(impasto.folder, "a.jpg")
+    ran = impasto.run("stylize", "a.jpg", "-s", "red", "-o", "/proc/painted", "--zoo", "nowhere")
+    assert ran.status == 1
+    assert ran.said.startswith("impasto: /proc/painted cannot be made")
 
 
 def test_photos_that_differ_in_their_endings_alone_get_names_of_their_own(impasto: Command) -> None:
@@ -159,7 +182,20 @@ def test_photos_that_differ_in_their_endings_alone_get_names_of_their_own(impast
 def test_several_folders_keep_their_names(impasto: Command) -> None:
     put(impasto.folder, "2023/a.jpg", "2024/a.jpg", "x/b.png", "y/b.png")
     ran = impasto.run("stylize", "2023", "2024/", "x/b.png", "y/b.png", "-s", "red", "-o", "out")
-    assert impasto.files("out") == {"2023/a.jpg", "2024/a.jpg", "b.png", "b.png.png"}, ran.said
+    assert impasto.files("out") == {"2023/a.jpg", "2024/a.jpg", "x/b.png", "y/b.png"}, ran.said
+
+
+def test_what_has_one_name_is_told_apart_by_the_folders_above(impasto: Command) -> None:
+    put(impasto.folder, "2023/trip/a.jpg", "2024/trip/a.jpg", "2024/home/a.jpg")
+    (impasto.folder / "old").symlink_to("2023/trip")
+
+    folders = impasto.run("stylize", "2023/trip", "2024/trip", "old", "-s", "red", "-o", "folders")
+    pattern = impasto.run("stylize", "2024/**/*.jpg", "-s", "red", "-o", "pattern")
+
+    assert (folders.status, pattern.status) == (0, 0), folders.said + pattern.said
+    # A file that two folders lead to is painted once.
+    assert impasto.files("folders") == {"2023/trip/a.jpg", "2024/trip/a.jpg"}
+    assert impasto.files("pattern") == {"trip/a.jpg", "home/a.jpg"}
 
 
 def test_pipes(impasto: Command) -> None:
@@ -349,6 +385,7 @@ def test_an_interrupted_run_leaves_whole_files_alone(impasto: Command, number: s
 def test_styles_lists_what_is_there_and_what_is_refused(tmp_path: Path, small_zoo: Path) -> None:
     zoo = Path(shutil.copytree(small_zoo, tmp_path / "zoo"))
     (zoo / "broken.safetensors").write_bytes(b"no style")
+    Path(os.fsdecode(os.fsencode(zoo) + b"/other\xff.safetensors")).write_bytes(b"no style")
     impasto = Command(tmp_path, zoo)
 
     table = impasto.run("styles").text
@@ -358,9 +395,10 @@ def test_styles_lists_what_is_there_and_what_is_refused(tmp_path: Path, small_zo
     assert [row[:2] for row in rows if row][1] == ["blue", "Blue"]
     assert ["x2", "2", held["upscalers"][0]["digest"][:12]] in rows
     assert "broken.safetensors is refused" in table
+    assert "other\\udcff.safetensors is refused" in table
     assert [style["name"] for style in held["styles"]] == ["blue", "red"]
     assert [upscaler["factor"] for upscaler in held["upscalers"]] == [2]
-    assert len(held["refused"]) == 1
+    assert len(held["refused"]) == 2
     put(tmp_path, "a.png")
     ran = impasto.run("stylize", "a.png", "-s", "broken", "-o", "out")
     assert "broken.safetensors is refused" in ran.said

@@ -3,7 +3,16 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from worker.limits import BATCHES, ROUNDS, SIDE, UNMEASURED_PX, Limits, find_batch, is_out_of_memory
+from worker.limits import (
+    BATCHES,
+    ROUNDS,
+    SIDE,
+    UNMEASURED_PX,
+    UNMEASURED_RESULT_PX,
+    Limits,
+    find_batch,
+    is_out_of_memory,
+)
 
 TRUNK, UPSCALER = "trunk", "upscaler"
 
@@ -178,3 +187,19 @@ def test_a_lack_of_memory_is_recognised(error: BaseException) -> None:
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError(), RuntimeError("CUDA error: invalid argument")])
 def test_a_bug_is_no_lack_of_memory(error: BaseException) -> None:
     assert not is_out_of_memory(error)
+
+
+def test_what_comes_of_tiles_that_were_not_measured_is_bounded() -> None:
+    limits = Limits(batch_px=None, tile_px=4_000_000)
+    assert limits.tiles_px(UPSCALER, SIDE * SIDE, factor=2) == UNMEASURED_PX
+    assert limits.tiles_px(UPSCALER, SIDE * SIDE, factor=8) == UNMEASURED_RESULT_PX // 64
+
+    limits.halve_batch(UPSCALER, limits.tiles_px(UPSCALER, SIDE * SIDE, factor=8))
+    assert limits.tiles_px(UPSCALER, SIDE * SIDE, factor=8) == UNMEASURED_RESULT_PX // 128
+
+
+def test_what_was_measured_or_given_is_not_bounded_by_what_comes_of_it() -> None:
+    limits = Limits(batch_px=None, tile_px=4_000_000)
+    limits.measure(UPSCALER, lambda _: None, limit_s=1.0, side_by_side=2)
+    assert limits.tiles_px(UPSCALER, SIDE * SIDE, factor=8) == 2 * ROUNDS * SIDE * SIDE
+    assert Limits(batch_px=3_000_000, tile_px=4_000_000).tiles_px(UPSCALER, SIDE * SIDE, factor=8) == 3_000_000
