@@ -62,9 +62,22 @@ def _join_norm(add: ov.Node) -> None:
     gain = _source(product, 1)
     eps = float(_source(_variance_plus_eps(gain), 1).get_data().item())
     normalized = ops.mvn(product.input_value(0), np.array([2, 3], np.int64), True, eps, "inside_sqrt")
-    joined = ops.add(ops.multiply(normalized, gain.input_value(0)), difference.input_value(0))
+    scale, shift = _channels_last(gain.input_value(0)), _channels_last(difference.input_value(0))
+    joined = ops.add(ops.multiply(normalized, scale), shift)
     for target in add.output(0).get_target_inputs():
         target.replace_source_output(joined.output(0))
+
+
+def _channels_last(vector_BC11: ov.Output) -> ov.Node:
+    """The same in the layout in which convolutions write maps.
+
+    An operation takes the layout that most of its operands have. Scale and shift come as planes, two against one map,
+    which would be turned to planes for them and back for the next convolution: a quarter of the time. A convolution of
+    each channel by one hands them on as they are, but channels last.
+    """
+    channels = vector_BC11.get_partial_shape()[1].get_length()
+    ones_C1111 = ops.constant(np.ones((channels, 1, 1, 1, 1), np.float32))
+    return ops.group_convolution(vector_BC11, ones_C1111, [1, 1], [0, 0], [0, 0], [1, 1])
 
 
 def _variance_plus_eps(gain: ov.Node) -> ov.Node:
