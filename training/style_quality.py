@@ -132,9 +132,10 @@ class StyleExam:
     def _oppose(
         self, targets: Mapping[str, Target], size: int, photos: Sequence[Path], measures: StyleMeasures
     ) -> None:
-        for path in photos:
-            content_BCHW = self._read(path, size)
-            for start, curves in measures.curves.items():
+        # The paper's start comes first: what time is left for is another photo from noise.
+        for start, curves in measures.curves.items():
+            for path in photos:
+                content_BCHW = self._read(path, size)
                 for name, target in targets.items():
                     curve = self.rivals.curve(target.objective, target.style_3HW, content_BCHW, start)
                     if curve:
