@@ -1,28 +1,19 @@
 """`/docs`: the API to try out, with no file of it from another server."""
 
 from importlib.resources import files as resources
-from typing import Any, cast
+from pathlib import Path
+from typing import cast
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, Response
-from starlette.staticfiles import StaticFiles
+from fastapi.responses import HTMLResponse
+
+from service.files import FilesWithHeaders
 
 router = APIRouter(include_in_schema=False)
-
-
-class DocumentationFiles(StaticFiles):
-    """Files that browsers keep, and ask for again only as far as they have changed."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        """Adds the header to what Starlette makes of a file."""
-        response = super().file_response(*args, **kwargs)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
-
-
 # FastAPI's own page loads Swagger UI from a CDN; this package carries the same files.
-files = DocumentationFiles(directory=str(resources("fastapi_swagger") / "resources"))
+# Browsers may keep them, and ask whether they have changed.
+files = FilesWithHeaders(Path(str(resources("fastapi_swagger") / "resources")), {"Cache-Control": "no-cache"})
 
 
 @router.get("/docs")

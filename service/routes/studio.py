@@ -1,11 +1,11 @@
 """`/`: the studio page and its files."""
 
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse, Response
-from starlette.staticfiles import StaticFiles
+from fastapi.responses import FileResponse
+
+from service.files import FilesWithHeaders
 
 WEB = Path(__file__).parent.parent / "web"
 
@@ -31,19 +31,7 @@ HEADERS = {
 }
 
 router = APIRouter(include_in_schema=False)
-
-
-class StudioFiles(StaticFiles):
-    """The page's files, with its headers."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        """Adds the headers to what Starlette makes of a file."""
-        response = super().file_response(*args, **kwargs)
-        response.headers.update(HEADERS)
-        return response
-
-
-files = StudioFiles(directory=WEB)
+files = FilesWithHeaders(WEB, HEADERS)
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
