@@ -55,6 +55,7 @@ class SimulatedRuntime:
     name = "simulated"
     gpu: str | None = None
     batches_at_once = 1
+    waits_for_full = True
 
     def __init__(self, latency_s: float) -> None:
         self._latency_s = latency_s

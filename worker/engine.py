@@ -28,6 +28,9 @@ LEAST_TILE_PX = 128 * 128
 """Pixels of the smallest tile that is tried when memory runs out."""
 MEASURING_S = 1.5
 """Seconds that it may take to find a network's best batch: batches of four on two slow cores."""
+TILE_ROUNDS = 4
+"""Rounds of a photo's tiles that go to a device which computes several side by side: at their end it waits for the
+slowest, and then for the photo. Pictures go there in one round, because the next are behind them."""
 
 Reason = Literal["half_batch", "failed_batch", "tiles", "float32"]
 
@@ -123,7 +126,8 @@ class Engine:
         Takes about `MEASURING_S` for each, beside what it takes to plan and compile.
         """
         for model in models:
-            self._limits.measure(model.card.kind, _trial(model), MEASURING_S, model.network.side_by_side)
+            rounds = TILE_ROUNDS if isinstance(model, LoadedUpscaler) else 1
+            self._limits.measure(model.card.kind, _trial(model), MEASURING_S, model.network.side_by_side, rounds)
             model.network.free_memory()
             log.info("%s: %.2f megapixels at once.", model.card.name, self._limits.batch_px(model.card.kind) / 1e6)
 

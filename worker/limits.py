@@ -12,8 +12,6 @@ UNMEASURED_RESULT_PX = 8_000_000
 """Pixels that may come of tiles of such a kind at once: enlarged 8 times, the above would take 6 GB."""
 SIDE = 256
 """Px of the pictures that are measured with."""
-ROUNDS = 4
-"""Rounds of pictures computed side by side that make a batch: at its end a device waits for the slowest of them."""
 SIDE_BY_SIDE_PX = 1_000_000
 """Pixels up to which as many pictures make a batch as the device computes best at one time, whatever was measured."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -66,17 +64,19 @@ class Limits:
         """Pixels of a tile for that kind; `at_first`, or those of a whole picture, until memory ran out."""
         return self._tile_px.get(kind, at_first or self._whole_px)
 
-    def measure(self, kind: str, run: Callable[[int], object], limit_s: float, side_by_side: int = 1) -> None:
+    def measure(
+        self, kind: str, run: Callable[[int], object], limit_s: float, side_by_side: int = 1, rounds: int = 1
+    ) -> None:
         """Finds the best batch of a kind of network in about `limit_s`; `run` computes that many pictures of 256x256.
 
-        `side_by_side`: how many of them its device computes best at one time. If several, a batch is rounds of them,
+        `side_by_side`: how many of them its device computes best at one time. If several, a batch is `rounds` of them,
         and one round is run so that the first client need not wait for what it takes to plan it.
         """
         if self._fixed_px is not None:
             return
         if side_by_side > 1:
             run(side_by_side)
-            pictures = ROUNDS * side_by_side
+            pictures = rounds * side_by_side
         else:
             pictures = find_batch(run, BATCHES, limit_s)
         self._batch_px[kind] = pictures * SIDE * SIDE

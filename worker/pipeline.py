@@ -1,8 +1,8 @@
 """Requests on their way from file bytes to file bytes: decoded, computed and encoded side by side.
 
 While the device computes one batch, threads encode the one before and decode the one after it. The device never waits
-for a batch to fill: what is ready when it becomes free goes together. To one that copies while it computes, the next
-batch goes before it is free, if nothing could be added to that batch any more.
+for a batch to fill: what is ready when it becomes free goes together. To one that takes several batches the next goes
+before it is free: if nothing could be added to that batch any more, or if that would make it no faster.
 """
 
 import logging
@@ -100,11 +100,12 @@ class PicturePipeline:
         max_decoding: int = CODEC_THREADS,
         quick_jpeg: QuickJpeg | None = None,
         batches_at_once: int = 1,
+        waits_for_full: bool = True,
     ) -> None:
         """`max_batch`: most pictures of a batch; `max_delay_s`: how long a free device waits for one to fill.
 
         `max_decoding`: most pictures that are decoded at a time; as many as `codec` has threads. `quick_jpeg` decodes
-        large photos that are to be painted. `batches_at_once`: see `Runtime.batches_at_once`.
+        large photos that are to be painted. `batches_at_once` and `waits_for_full`: see `Runtime`.
         """
         self._catalog = catalog
         self._engine = engine
@@ -114,6 +115,7 @@ class PicturePipeline:
         self._max_delay_s = max_delay_s
         self._max_decoding = max_decoding
         self._quick_jpeg = quick_jpeg
+        self._waits_for_full = waits_for_full
         lock = threading.Lock()
         self._work = threading.Condition(lock)
         """Where the device's threads wait. It and the next guard all that follows."""
@@ -272,11 +274,13 @@ class PicturePipeline:
         return []
 
     def _may_go(self) -> bool:
-        """Whether a batch may go to the device: also to a busy one, if it is full. Large pictures wait for memory."""
+        """Whether a batch may go to the device, which may be busy with others. Large pictures wait for memory."""
         if not self._computing:
             return True
         budget_px = self._budget_px()
-        return self._ready.oldest_key.pixels <= budget_px and self._ready.would_fill(budget_px, self._max_batch)
+        if self._ready.oldest_key.pixels > budget_px:
+            return False
+        return not self._waits_for_full or self._ready.would_fill(budget_px, self._max_batch)
 
     def _is_behind(self) -> bool:
         """Whether so much waits to be encoded that more would only fill the memory."""

@@ -18,7 +18,7 @@ from worker.catalog import Catalog, LoadedTrunk, LoadedUpscaler, ZooLoader
 from worker.contract import ErrorCode
 from worker.engine import LEAST_TILE_PX, Engine, EngineTask, EnlargeTask, PaintTask, Reason
 from worker.errors import DeviceLostError, JobError
-from worker.limits import ROUNDS, SIDE
+from worker.limits import SIDE
 from worker.runtimes import Network, Values
 from worker.runtimes.methods import Method
 from worker.runtimes.torchscript import TorchScriptRuntime
@@ -400,7 +400,7 @@ def test_a_network_that_was_trained_again_needs_no_measuring() -> None:
     again = LoadedTrunk(replace(trunk.card, digest="ef"), trunk.network)
     keys = [PaintTask(photo(16, 16), each, np.zeros(2, np.float32)).key for each in (trunk, again)]
     assert keys[0] != keys[1]
-    assert [engine.budget_px(key) for key in keys] == [3 * ROUNDS * SIDE**2] * 2
+    assert [engine.budget_px(key) for key in keys] == [3 * SIDE**2] * 2
 
 
 def test_what_measuring_takes_is_given_back() -> None:

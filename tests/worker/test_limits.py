@@ -5,7 +5,6 @@ import torch
 
 from worker.limits import (
     BATCHES,
-    ROUNDS,
     SIDE,
     UNMEASURED_PX,
     UNMEASURED_RESULT_PX,
@@ -105,20 +104,20 @@ def test_a_batch_is_measured_unless_it_is_given() -> None:
 def test_a_batch_is_several_rounds_of_what_is_computed_side_by_side() -> None:
     limits = Limits(None, 4000)
     sizes: list[int] = []
-    limits.measure(TRUNK, sizes.append, 0.0, side_by_side=3)
+    limits.measure(TRUNK, sizes.append, 0.0, side_by_side=3, rounds=4)
     assert sizes == [3]
-    assert limits.batch_px(TRUNK, 100 * 100) == ROUNDS * 3 * SIDE * SIDE
+    assert limits.batch_px(TRUNK, 100 * 100) == 4 * 3 * SIDE * SIDE
     # One round at least of larger pictures, up to what memory bears for certain.
     assert limits.batch_px(TRUNK, 550 * 550) == 3 * 550 * 550
-    assert limits.batch_px(TRUNK, 600 * 600) == ROUNDS * 3 * SIDE * SIDE
+    assert limits.batch_px(TRUNK, 600 * 600) == 4 * 3 * SIDE * SIDE
 
 
 def test_when_memory_runs_out_nothing_more_is_computed_side_by_side() -> None:
     limits = Limits(None, 4000)
-    limits.measure(TRUNK, lambda pictures: None, 0.0, side_by_side=2)
+    limits.measure(TRUNK, lambda pictures: None, 0.0, side_by_side=2, rounds=4)
     before = limits.remembered(TRUNK)
     limits.halve_batch(TRUNK, 2 * 700 * 700)
-    assert limits.batch_px(TRUNK, 700 * 700) == ROUNDS * SIDE * SIDE
+    assert limits.batch_px(TRUNK, 700 * 700) == 4 * SIDE * SIDE
     limits.restore(TRUNK, before)
     assert limits.batch_px(TRUNK, 700 * 700) == 2 * 700 * 700
 
@@ -200,6 +199,6 @@ def test_what_comes_of_tiles_that_were_not_measured_is_bounded() -> None:
 
 def test_what_was_measured_or_given_is_not_bounded_by_what_comes_of_it() -> None:
     limits = Limits(batch_px=None, tile_px=4_000_000)
-    limits.measure(UPSCALER, lambda _: None, limit_s=1.0, side_by_side=2)
-    assert limits.tiles_px(UPSCALER, SIDE * SIDE, factor=8) == 2 * ROUNDS * SIDE * SIDE
+    limits.measure(UPSCALER, lambda _: None, limit_s=1.0, side_by_side=2, rounds=4)
+    assert limits.tiles_px(UPSCALER, SIDE * SIDE, factor=8) == 2 * 4 * SIDE * SIDE
     assert Limits(batch_px=3_000_000, tile_px=4_000_000).tiles_px(UPSCALER, SIDE * SIDE, factor=8) == 3_000_000

@@ -64,11 +64,25 @@ def catalog(small_zoo: Path) -> Catalog:
 
 
 @contextmanager
-def bench(catalog: Catalog, max_batch: int = 32, max_delay_s: float = 0.0, batches_at_once: int = 1) -> Iterator[Bench]:
+def bench(
+    catalog: Catalog,
+    max_batch: int = 32,
+    max_delay_s: float = 0.0,
+    batches_at_once: int = 1,
+    waits_for_full: bool = True,
+) -> Iterator[Bench]:
     engine, metrics = GatedEngine(), WorkerMetrics()
     with ThreadPoolExecutor(DECODERS) as codec:
         pipeline = PicturePipeline(
-            catalog, engine, codec, metrics, max_batch, max_delay_s, DECODERS, batches_at_once=batches_at_once
+            catalog,
+            engine,
+            codec,
+            metrics,
+            max_batch,
+            max_delay_s,
+            DECODERS,
+            batches_at_once=batches_at_once,
+            waits_for_full=waits_for_full,
         )
         made = Bench(pipeline, engine, codec)
         made.pipeline.start(lambda request, answer: made.answers.put((request, answer)))
@@ -125,6 +139,31 @@ def test_a_busy_device_that_takes_two_batches_gets_the_next_when_it_is_full(cata
         assert made.engine.entered.get(timeout=60) == 1
         made.engine.gate.release(1)
         assert [made.answer().result.status for _ in range(6)] == [JobStatus.FINISHED] * 6
+
+
+def test_a_busy_device_that_computes_pictures_one_by_one_gets_what_is_ready(catalog: Catalog) -> None:
+    with bench(catalog, batches_at_once=3, waits_for_full=False) as made:
+        for _ in range(3):
+            made.submit(1)
+            assert made.engine.entered.get(timeout=60) == 1
+        made.submit(6)
+        until(lambda: len(made.pipeline._ready) == 6)
+        assert made.engine.entered.empty()
+        made.engine.gate.release(1)
+        assert made.engine.entered.get(timeout=60) == 4
+        made.engine.gate.release(10)
+        assert made.engine.entered.get(timeout=60) == 2
+        assert [made.answer().result.status for _ in range(9)] == [JobStatus.FINISHED] * 9
+
+
+def test_small_pictures_need_not_wait_for_the_end_of_a_large_one(catalog: Catalog) -> None:
+    with bench(catalog, batches_at_once=2, waits_for_full=False) as made:
+        made.pipeline.submit([large := Request(job(1), encode(draw_photo(3 * SIDE, 2 * SIDE)))])
+        assert made.engine.entered.get(timeout=60) == 1
+        small = made.submit(1)
+        assert made.engine.entered.get(timeout=60) == 1
+        made.engine.gate.release(2)
+        assert {id(made.answers.get(timeout=60)[0]) for _ in range(2)} == {id(large), id(small[0])}
 
 
 def test_a_picture_larger_than_a_batch_has_the_memory_to_itself(catalog: Catalog) -> None:

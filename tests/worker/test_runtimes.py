@@ -1,4 +1,5 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,30 @@ def test_each_picture_of_a_batch_is_painted_as_it_is_alone(
         painted_BHWC = network.paint(pixels_BHWC[:count], norm_BP[:count])
         assert painted_BHWC.shape == (count, size[1], size[0], 3)
         assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(painted_BHWC, alone[:count], strict=True))
+
+
+def test_batches_that_threads_have_painted_at_the_same_time_are_what_they_are_alone(small_zoo: Path) -> None:
+    network = OpenVinoRuntime("float32", 2).load(read_archive(small_zoo / "trunk-w4.pt"))
+    norms = [read_style(small_zoo / f"{name}.safetensors")[1] for name in ("red", "blue")]
+    photos = {size: np.asarray(draw_photo(*size)) for size in [(64, 48), (160, 120), (129, 131)]}
+    alone = {
+        (size, style): network.paint(photo_HWC[None], norms[style][None])[0]
+        for size, photo_HWC in photos.items()
+        for style in (0, 1)
+    }
+
+    def paint(index: int) -> bool:
+        size, styles = [*photos][index % 3], [(index + picture) % 2 for picture in range(1 + index % 5)]
+        if index % 10 == 0:
+            network.free_memory()
+        painted_BHWC = network.paint(
+            np.stack([photos[size]] * len(styles)), np.stack([norms[style] for style in styles])
+        )
+        expected_BHWC = np.stack([alone[size, style] for style in styles])
+        return int(np.abs(painted_BHWC.astype(int) - expected_BHWC).max()) <= 1
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(paint, range(60)))
 
 
 def test_what_is_enlarged_eight_times_is_not_computed_side_by_side() -> None:

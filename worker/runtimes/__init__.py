@@ -68,7 +68,10 @@ class Runtime(Protocol):
     gpu: str | None
     """As PyTorch calls it: `cuda:0`; none on a CPU."""
     batches_at_once: int
-    """From how many threads it is best called. Where copies overlap with computing, the next batch is on its way."""
+    """From how many threads it is best called: while a batch is computed, the next is on its way to the device."""
+    waits_for_full: bool
+    """Whether, while a batch is computed, the next had better fill: not where a batch's pictures are computed one by
+    one."""
 
     def load(self, archive: Archive) -> Network:
         """Puts a network on the device."""

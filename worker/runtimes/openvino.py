@@ -2,7 +2,8 @@
 
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -28,7 +29,8 @@ from worker.runtimes.openvino_precision import join_norms, keep_first_layer  # n
 from worker.runtimes.openvino_streams import Streams  # noqa: E402
 
 KEEP_MEMORY_BELOW = 3 * 2_000_000
-"""Values of an input up to which its memory is kept for the next. A large photo takes 0.2 GB a megapixel."""
+"""Values of an input up to which its memory is kept for the next, and which has no more to itself than a share of the
+cores. A large photo takes 0.2 GB a megapixel."""
 MOST_SIDE_BY_SIDE = 4
 """Factor up to which pictures are enlarged side by side: at 8 each would hold 0.5 GB, which is never given back."""
 
@@ -43,7 +45,10 @@ class OpenVinoNetwork:
     def __init__(self, runtime: "OpenVinoRuntime", archive: Archive) -> None:
         self._runtime = runtime
         self._archive = archive
-        self._one_at_a_time = threading.Lock()
+        self._calls = threading.Lock()
+        """What uses all cores holds it to the end, pictures side by side only until they are on their way."""
+        self._opening = threading.Lock()
+        self._opened_streams: Streams | None = None
         self._compiled = {(Method.FORWARD, 0): runtime.compile(archive, Method.FORWARD, 0)}
         self._requests: dict[Stage, ov.InferRequest] = {}
         """Each holds its last result."""
@@ -64,24 +69,29 @@ class OpenVinoNetwork:
 
     def _forward(self, *inputs: Pixels | Values) -> Pixels:
         pictures = len(inputs[0])
-        alone = pictures if pictures == 1 or self.side_by_side == 1 else self._streams.left_over(pictures)
-        parts = [self._side_by_side([value[: pictures - alone] for value in inputs])] if pictures > alone else []
-        if alone:
-            parts.append(self.stage(Method.FORWARD, *(value[pictures - alone :] for value in inputs)))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        together = self._share_of_streams(pictures, inputs[0][0].size)
+        if not together:
+            return self.stage(Method.FORWARD, *inputs)
+        results_BHWC = self._compute_side_by_side([value[:together] for value in inputs])
+        if together == pictures:
+            return results_BHWC
+        return np.concatenate([results_BHWC, self._forward(*(value[together:] for value in inputs))])
 
-    def _side_by_side(self, inputs: Sequence[Pixels | Values]) -> Pixels:
-        with self._one_at_a_time:
-            results_BHWC = self._streams.infer(_writable(inputs))
-            if inputs[0][0].size > KEEP_MEMORY_BELOW:
-                self._streams.free_memory()
-                trim_heap()
-        return results_BHWC
+    def _share_of_streams(self, pictures: int, size: int) -> int:
+        """How many of so many pictures are computed side by side; the others are by all cores together."""
+        if self.side_by_side == 1 or size > KEEP_MEMORY_BELOW:
+            return 0
+        return pictures if self._streams.are_busy else self._streams.whole_rounds(pictures)
+
+    def _compute_side_by_side(self, inputs: Sequence[Pixels | Values]) -> Pixels:
+        with self._calls:
+            parts = self._streams.start(_writable(inputs))
+        return np.concatenate([part.result() for part in parts])
 
     def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> npt.NDArray[Any]:
         """See `Network.stage`."""
         writable = _writable(inputs)
-        with self._one_at_a_time:
+        with self._alone():
             if (method, block) not in self._requests:
                 self._requests[method, block] = self._compile(method, block).create_infer_request()
             outputs: npt.NDArray[Any] = self._requests[method, block].infer(writable, share_inputs=True)[0]
@@ -89,9 +99,20 @@ class OpenVinoNetwork:
                 self._free([(method, block)])
         return outputs
 
-    @cached_property
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._calls:
+            if self._opened_streams:
+                self._opened_streams.wait()
+            yield
+
+    @property
     def _streams(self) -> Streams:
-        return Streams(self._runtime.compile(self._archive, Method.FORWARD, 0, PerformanceMode.THROUGHPUT))
+        with self._opening:
+            if self._opened_streams is None:
+                compiled = self._runtime.compile(self._archive, Method.FORWARD, 0, PerformanceMode.THROUGHPUT)
+                self._opened_streams = Streams(compiled)
+            return self._opened_streams
 
     @cached_property
     def blocks(self) -> int:
@@ -108,9 +129,9 @@ class OpenVinoNetwork:
 
     def free_memory(self) -> None:
         """See `Network.free_memory`."""
-        with self._one_at_a_time:
-            if "_streams" in vars(self):
-                self._streams.free_memory()
+        with self._alone():
+            if self._opened_streams:
+                self._opened_streams.free_memory()
             self._free([*self._requests])
 
     def _compile(self, method: Method, block: int) -> ov.CompiledModel:
@@ -145,7 +166,8 @@ class OpenVinoRuntime:
         self._threads = threads
         self.device = f"CPU {self._precision}"
         self.gpu: str | None = None
-        self.batches_at_once = 1
+        self.batches_at_once = 3
+        self.waits_for_full = False
 
     def load(self, archive: Archive) -> OpenVinoNetwork:
         """See `Runtime.load`."""

@@ -1,4 +1,4 @@
-"""Computes the pictures of a batch side by side, each on a share of the cores.
+"""Computes the pictures of batches side by side, each on a share of the cores.
 
 A picture that all cores compute together waits after every layer for the slowest of them, and whatever else runs on the
 machine makes one slow: a service that uses a tenth of one core of two costs the network a tenth of its speed. Pictures
@@ -9,8 +9,9 @@ twenty pixels square.
 import itertools
 import math
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
 
-import numpy as np
 import openvino as ov
 
 from worker.arrays import Pixels
@@ -20,39 +21,61 @@ TOGETHER_PX = 128 * 128
 """Pixels up to which pictures go in one request. Four of 64x64 take 0.74 of the time of four requests; of larger ones
 streams would only wait for each other at the end of a batch."""
 
+Part = Future[Pixels]
+"""Results of pictures that go in one request."""
+
 
 class Streams:
-    """A compiled network with as many pictures in hand as it has streams. One thread at a time may use it."""
+    """A compiled network with as many requests in hand as it has streams.
+
+    Batches are computed in the order in which they come. The next one's first pictures fill the streams that would wait
+    for the last pictures of the one before. One thread at a time may call the methods.
+    """
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self._compiled = compiled
         self.count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         """Pictures computed at one time."""
-        self._queue: ov.AsyncInferQueue | None = None
+        self._threads = ThreadPoolExecutor(self.count, "stream")
+        self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
+        """Those that compute nothing."""
+        self._add_requests()
+        self._open: set[Part] = set()
+        """Those that are not computed yet. A part that is holds its pictures, and goes with who asked for it."""
 
-    def left_over(self, pictures: int) -> int:
-        """How many of so many pictures make no round of streams: all cores together are sooner done with them."""
+    @property
+    def are_busy(self) -> bool:
+        """Whether some are computing."""
+        return bool(self._open)
+
+    def whole_rounds(self, pictures: int) -> int:
+        """How many of so many pictures are sooner done side by side: a last few are by all cores together."""
         rest = pictures % self.count
-        return rest if rest <= self.count // 2 else 0
+        return pictures if rest > self.count // 2 else pictures - rest
 
-    def infer(self, inputs: Sequence[Pixels | Values]) -> Pixels:
-        """Results for pictures of one size: the first axis of each input."""
-        parts = self._divide(len(inputs[0]), inputs[0][0].shape)
-        results: list[Pixels] = [np.empty(0, np.uint8)] * len(parts)
-        queue, self._queue = self._queue or ov.AsyncInferQueue(self._compiled, self.count), None
+    def start(self, inputs: Sequence[Pixels | Values]) -> list[Part]:
+        """Begins with pictures of one size: the first axis of each input. Their results, part by part."""
+        parts = [
+            self._threads.submit(self._infer, [value[some] for value in inputs])
+            for some in self._divide(len(inputs[0]), inputs[0][0].shape)
+        ]
+        self._open.update(parts)
+        for part in parts:
+            part.add_done_callback(self._open.discard)
+        return parts
 
-        def keep(request: ov.InferRequest, index: int) -> None:
-            results[index] = request.get_output_tensor().data.copy()
-
-        queue.set_callback(keep)
-        for index, part in enumerate(parts):
-            queue.start_async([value[part] for value in inputs], index, share_inputs=True)
-        queue.wait_all()
-        # A queue in which something failed is not used again.
-        self._queue = queue
-        joined_BHWC = np.concatenate(results)
-        results.clear()  # the queue remembers `keep`, and `keep` these, until the next batch comes
-        return joined_BHWC
+    def _infer(self, inputs: Sequence[Pixels | Values]) -> Pixels:
+        request = self._requests.get_nowait()
+        try:
+            request.start_async(inputs, share_inputs=True)
+            request.wait()
+            result_BHWC: Pixels = request.get_output_tensor().data.copy()
+        except BaseException:
+            # One in which something failed is not used again.
+            self._requests.put(self._compiled.create_infer_request())
+            raise
+        self._requests.put(request)
+        return result_BHWC
 
     def _divide(self, pictures: int, shape: tuple[int, ...]) -> list[slice]:
         """Which pictures go together: about as many in each request, and in each round one for every stream."""
@@ -62,7 +85,17 @@ class Streams:
         ends = [pictures * part // parts for part in range(parts + 1)]
         return [slice(begin, end) for begin, end in itertools.pairwise(ends)]
 
+    def wait(self) -> None:
+        """Returns when no stream computes anything."""
+        wait(self._open)
+
     def free_memory(self) -> None:
-        """Gives back what is kept for the next pictures."""
-        self._queue = None
+        """Gives back what is kept for the next pictures, once none is computed."""
+        self.wait()
+        self._requests = SimpleQueue()
         self._compiled.release_memory()
+        self._add_requests()
+
+    def _add_requests(self) -> None:
+        for _ in range(self.count):
+            self._requests.put(self._compiled.create_infer_request())

@@ -107,6 +107,7 @@ class TorchScriptRuntime:
         self.gpu = device if half_by_default else None
         self._streams = GpuStreams(self._device) if half_by_default else None
         self.batches_at_once = 2 if half_by_default else 1
+        self.waits_for_full = True
         self.cuda_graphs = cuda_graphs and half_by_default
         self.device = f"{device} {str(self.dtype).removeprefix('torch.')}"
 
