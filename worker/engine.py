@@ -30,7 +30,7 @@ MEASURING_S = 1.5
 """Seconds that it may take to find a network's best batch: batches of four on two slow cores."""
 TILE_ROUNDS = 4
 """Rounds of a photo's tiles that go to a device which computes several side by side: at their end it waits for the
-slowest, and then for the photo. Pictures go there in one round, because the next are behind them."""
+slowest, and then for the photo. Pictures to be painted go there in one round, because the next are behind them."""
 
 Reason = Literal["half_batch", "failed_batch", "tiles", "float32"]
 

@@ -13,7 +13,9 @@ UNMEASURED_RESULT_PX = 8_000_000
 SIDE = 256
 """Px of the pictures that are measured with."""
 SIDE_BY_SIDE_PX = 1_000_000
-"""Pixels up to which as many pictures make a batch as the device computes best at one time, whatever was measured."""
+STREAM_PX = 512 * 512
+"""Pixels, of all of them or of each, up to which as many pictures make a batch as the device computes best at one time,
+whatever was measured."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 """Batches that are tried. 64 pictures are 4 megapixels, more than makes any device faster."""
 UNTIMED = 2
@@ -52,7 +54,8 @@ class Limits:
         """Pixels of a batch of pictures of that size for networks of that kind."""
         side_by_side_px = self._side_by_side.get(kind, 0) * picture_px
         batch_px = self._batch_px.get(kind, self.least_batch_px)
-        return max(batch_px, side_by_side_px) if side_by_side_px <= SIDE_BY_SIDE_PX else batch_px
+        is_small = picture_px <= STREAM_PX or side_by_side_px <= SIDE_BY_SIDE_PX
+        return max(batch_px, side_by_side_px) if is_small else batch_px
 
     def tiles_px(self, kind: str, tile_px: int, factor: int) -> int:
         """Pixels of tiles of that size that are enlarged at once by that factor."""

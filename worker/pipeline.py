@@ -252,6 +252,7 @@ class PicturePipeline:
                 try:
                     self._run_batch(works)
                 finally:
+                    works.clear()  # or they stayed in memory until this thread gets the next
                     with self._work:
                         self._computing -= 1
         except BaseException as error:
@@ -299,6 +300,8 @@ class PicturePipeline:
     def _take_batch(self) -> list[_Work]:
         works = self._ready.take(self._budget_px(), self._max_batch)
         self._computing += 1
+        if self._ready:
+            self._work.notify()  # what was behind this batch may go to the device beside it
         self._decode_ahead()
         self._tell_of_room()
         return works

@@ -1,6 +1,7 @@
 """Paintings made in tiles beside the same made in one piece, by untrained trunks: their statistics are the hardest."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,22 @@ def test_a_painting_in_tiles_is_the_painting_in_one_piece(
     assert difference_HWC.mean() <= (ROUNDING if runtime.name == "torchscript" else 0.1)
     assert np.quantile(difference_HWC, 0.99) <= 1
     assert difference_HWC.max() <= 1
+
+
+def test_pictures_painted_beside_a_large_painting_do_not_change_it(archive: Archive, norms: Norms) -> None:
+    network = OpenVinoRuntime("float32", 2).load(archive)
+    photo_HWC, small_BHWC = draw(200, 328), np.stack([draw(48, 64)] * 3)
+    large_HWC = LargePainting(photo_HWC, careful(network), norms, TILE_PX).paint()
+    norm_BP = np.stack([norms] * 3)
+    painted_BHWC = network.paint(small_BHWC, norm_BP)
+    with ThreadPoolExecutor(2) as threads:
+        painting = threads.submit(lambda: LargePainting(photo_HWC, careful(network), norms, TILE_PX).paint())
+        beside = 0
+        while not painting.done():
+            assert np.abs(network.paint(small_BHWC, norm_BP).astype(int) - painted_BHWC).max() <= 1
+            beside += 1
+    assert beside
+    assert np.array_equal(painting.result(), large_HWC)
 
 
 def test_the_size_of_the_tiles_does_not_show(archive: Archive, norms: Norms) -> None:

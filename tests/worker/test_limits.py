@@ -112,6 +112,13 @@ def test_a_batch_is_several_rounds_of_what_is_computed_side_by_side() -> None:
     assert limits.batch_px(TRUNK, 600 * 600) == 4 * 3 * SIDE * SIDE
 
 
+def test_many_pictures_of_middle_size_are_computed_side_by_side_where_there_are_cores_for_them() -> None:
+    limits = Limits(None, 4000)
+    limits.measure(TRUNK, lambda pictures: None, 0.0, side_by_side=16)
+    assert limits.batch_px(TRUNK, 512 * 512) == 16 * 512 * 512
+    assert limits.batch_px(TRUNK, 520 * 520) == 16 * SIDE * SIDE
+
+
 def test_when_memory_runs_out_nothing_more_is_computed_side_by_side() -> None:
     limits = Limits(None, 4000)
     limits.measure(TRUNK, lambda pictures: None, 0.0, side_by_side=2, rounds=4)

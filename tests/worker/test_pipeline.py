@@ -166,6 +166,21 @@ def test_small_pictures_need_not_wait_for_the_end_of_a_large_one(catalog: Catalo
         assert {id(made.answers.get(timeout=60)[0]) for _ in range(2)} == {id(large), id(small[0])}
 
 
+def test_what_waits_behind_a_large_picture_goes_as_soon_as_that_has_gone(catalog: Catalog) -> None:
+    with bench(catalog, batches_at_once=3, waits_for_full=False) as made:
+        made.submit(1)
+        assert made.engine.entered.get(timeout=60) == 1
+        made.pipeline.submit([Request(job(1), encode(draw_photo(3 * SIDE, 2 * SIDE)))])
+        until(lambda: len(made.pipeline._ready) == 1)
+        made.submit(2)
+        until(lambda: len(made.pipeline._ready) == 3)
+        assert made.engine.entered.empty()
+        made.engine.gate.release(1)
+        assert sorted(made.engine.entered.get(timeout=60) for _ in range(2)) == [1, 2]
+        made.engine.gate.release(2)
+        assert [made.answer().result.status for _ in range(4)] == [JobStatus.FINISHED] * 4
+
+
 def test_a_picture_larger_than_a_batch_has_the_memory_to_itself(catalog: Catalog) -> None:
     with bench(catalog, batches_at_once=2) as made:
         made.submit(1)

@@ -1,6 +1,7 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,24 @@ def test_batches_that_threads_have_painted_at_the_same_time_are_what_they_are_al
 
     with ThreadPoolExecutor(4) as threads:
         assert all(threads.map(paint, range(60)))
+
+
+def test_a_process_with_a_single_picture_compiles_a_network_once(small_zoo: Path) -> None:
+    class Counting(OpenVinoRuntime):
+        compiled = 0
+
+        def compile(self, *arguments: Any) -> Any:
+            self.compiled += 1
+            return super().compile(*arguments)
+
+    runtime = Counting("float32", 2)
+    network = runtime.load(read_archive(small_zoo / "trunk-w4.pt"))
+    norm_BP = read_style(small_zoo / "red.safetensors")[1][None]
+    pixels_BHWC = np.asarray(draw_photo(60, 40))[None]
+    network.paint(pixels_BHWC, norm_BP)
+    assert runtime.compiled == 1
+    network.paint(pixels_BHWC.repeat(2, axis=0), norm_BP.repeat(2, axis=0))
+    assert runtime.compiled == 2
 
 
 def test_what_is_enlarged_eight_times_is_not_computed_side_by_side() -> None:

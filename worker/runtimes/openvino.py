@@ -46,7 +46,9 @@ class OpenVinoNetwork:
         self._runtime = runtime
         self._archive = archive
         self._calls = threading.Lock()
-        """What uses all cores holds it to the end, pictures side by side only until they are on their way."""
+        """A picture that has all cores holds it to the end, pictures side by side only until they are on their way."""
+        self._stages = threading.Lock()
+        """Held by each stage of a large painting, beside which pictures are computed. Comes before `_calls`."""
         self._opening = threading.Lock()
         self._opened_streams: Streams | None = None
         self._compiled = {(Method.FORWARD, 0): runtime.compile(archive, Method.FORWARD, 0)}
@@ -69,6 +71,9 @@ class OpenVinoNetwork:
 
     def _forward(self, *inputs: Pixels | Values) -> Pixels:
         pictures = len(inputs[0])
+        if pictures > 1 and inputs[0][0].size > KEEP_MEMORY_BELOW:
+            each = [self._forward(*(value[index : index + 1] for value in inputs)) for index in range(pictures)]
+            return np.concatenate(each)
         together = self._share_of_streams(pictures, inputs[0][0].size)
         if not together:
             return self.stage(Method.FORWARD, *inputs)
@@ -79,7 +84,8 @@ class OpenVinoNetwork:
 
     def _share_of_streams(self, pictures: int, size: int) -> int:
         """How many of so many pictures are computed side by side; the others are by all cores together."""
-        if self.side_by_side == 1 or size > KEEP_MEMORY_BELOW:
+        # Streams are a second network to compile, of which a process with a single picture has no use.
+        if size > KEEP_MEMORY_BELOW or (pictures == 1 and not self._opened_streams) or self.side_by_side == 1:
             return 0
         return pictures if self._streams.are_busy else self._streams.whole_rounds(pictures)
 
@@ -90,13 +96,16 @@ class OpenVinoNetwork:
 
     def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> npt.NDArray[Any]:
         """See `Network.stage`."""
-        writable = _writable(inputs)
-        with self._alone():
-            if (method, block) not in self._requests:
-                self._requests[method, block] = self._compile(method, block).create_infer_request()
-            outputs: npt.NDArray[Any] = self._requests[method, block].infer(writable, share_inputs=True)[0]
-            if inputs[0].size > KEEP_MEMORY_BELOW:
-                self._free([(method, block)])
+        # A large painting is hundreds of stages: if each waited for the streams, most of the time would be theirs.
+        with self._alone() if method is Method.FORWARD else self._stages:
+            return self._infer((method, block), _writable(inputs))
+
+    def _infer(self, stage: Stage, inputs: Sequence[Pixels | Values]) -> npt.NDArray[Any]:
+        if stage not in self._requests:
+            self._requests[stage] = self._compile(*stage).create_infer_request()
+        outputs: npt.NDArray[Any] = self._requests[stage].infer(inputs, share_inputs=True)[0]
+        if inputs[0].size > KEEP_MEMORY_BELOW:
+            self._free([stage])
         return outputs
 
     @contextmanager
@@ -125,11 +134,12 @@ class OpenVinoNetwork:
 
     def end_stage(self) -> None:
         """See `Network.end_stage`. Each method has memory of its own."""
-        self.free_memory()
+        with self._stages:
+            self._free([stage for stage in [*self._requests] if stage[0] is not Method.FORWARD])
 
     def free_memory(self) -> None:
         """See `Network.free_memory`."""
-        with self._alone():
+        with self._stages, self._alone():
             if self._opened_streams:
                 self._opened_streams.free_memory()
             self._free([*self._requests])

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import openvino as ov
 
@@ -38,8 +38,7 @@ class Streams:
         """Pictures computed at one time."""
         self._threads = ThreadPoolExecutor(self.count, "stream")
         self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
-        """Those that compute nothing."""
-        self._add_requests()
+        """Those that compute nothing. More are made where there are none."""
         self._open: set[Part] = set()
         """Those that are not computed yet. A part that is holds its pictures, and goes with who asked for it."""
 
@@ -55,25 +54,23 @@ class Streams:
 
     def start(self, inputs: Sequence[Pixels | Values]) -> list[Part]:
         """Begins with pictures of one size: the first axis of each input. Their results, part by part."""
-        parts = [
-            self._threads.submit(self._infer, [value[some] for value in inputs])
-            for some in self._divide(len(inputs[0]), inputs[0][0].shape)
-        ]
-        self._open.update(parts)
-        for part in parts:
+        parts = []
+        for some in self._divide(len(inputs[0]), inputs[0][0].shape):
+            part = self._threads.submit(self._infer, [value[some] for value in inputs])
+            self._open.add(part)
             part.add_done_callback(self._open.discard)
+            parts.append(part)
         return parts
 
     def _infer(self, inputs: Sequence[Pixels | Values]) -> Pixels:
-        request = self._requests.get_nowait()
         try:
-            request.start_async(inputs, share_inputs=True)
-            request.wait()
-            result_BHWC: Pixels = request.get_output_tensor().data.copy()
-        except BaseException:
-            # One in which something failed is not used again.
-            self._requests.put(self._compiled.create_infer_request())
-            raise
+            request = self._requests.get_nowait()
+        except Empty:
+            request = self._compiled.create_infer_request()
+        request.start_async(inputs, share_inputs=True)
+        request.wait()
+        result_BHWC: Pixels = request.get_output_tensor().data.copy()
+        # One in which something failed is not used again.
         self._requests.put(request)
         return result_BHWC
 
@@ -94,8 +91,3 @@ class Streams:
         self.wait()
         self._requests = SimpleQueue()
         self._compiled.release_memory()
-        self._add_requests()
-
-    def _add_requests(self) -> None:
-        for _ in range(self.count):
-            self._requests.put(self._compiled.create_infer_request())
