@@ -23,12 +23,3 @@ def time_call(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
-
-
-def rate(call: Callable[[], object], seconds: float) -> float:
-    """Calls a second, over at least `seconds`."""
-    calls, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds or not calls:
-        call()
-        calls += 1
-    return calls / elapsed

@@ -4,6 +4,7 @@ In each round the engine alone, the product and its rivals have their turns on t
 the rounds. The load generator runs on that machine too, and what it costs is told.
 """
 
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,6 @@ from benchmarks.product import Loaded, Product
 from benchmarks.programs import stage
 from benchmarks.report import Goal, Report, Table, numbers, options
 from benchmarks.rival_servers import RivalServer, best_server
-from benchmarks.rounds import rate
 from worker.archive import read_archive, read_style
 from worker.devices import choose_runtime
 from worker.settings import SHIPPED_ZOO
@@ -50,12 +50,19 @@ class EngineAlone:
         pixels_BHWC = np.stack([draw_pixels(256, 256, seed) for seed in range(batch)])
         norm_BP = np.stack([self._styles[index % len(self._styles)] for index in range(batch)])
         self._network.paint(pixels_BHWC, norm_BP)
+        started = time.perf_counter()
+
+        def paint_on() -> int:
+            batches = 0
+            while time.perf_counter() - started < seconds:
+                self._network.paint(pixels_BHWC, norm_BP)
+                batches += 1
+            return batches
+
         with ThreadPoolExecutor(self._threads) as threads:
-            loops = [
-                threads.submit(rate, lambda: self._network.paint(pixels_BHWC, norm_BP), seconds)
-                for _ in range(self._threads)
-            ]
-        return batch * sum(loop.result() for loop in loops)
+            loops = [threads.submit(paint_on) for _ in range(self._threads)]
+            batches = sum(loop.result() for loop in loops)
+        return batch * batches / (time.perf_counter() - started)
 
 
 def main() -> None:
