@@ -56,8 +56,9 @@ class Backlog(Generic[T]):
 
     def __init__(self) -> None:
         self._entries: list[_Entry[T]] = []
+        self._aside: list[_Entry[T]] = []
         self.px = 0
-        """Pixels of all of them."""
+        """Pixels of all of them, less those that are set aside."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -76,6 +77,28 @@ class Backlog(Generic[T]):
         """Takes in a picture that is ready at that moment."""
         self._entries.append(_Entry(key, item, at))
         self.px += key.pixels
+
+    @property
+    def aside(self) -> int:
+        """How many are set aside."""
+        return len(self._aside)
+
+    @property
+    def aside_px(self) -> int:
+        """Pixels of those."""
+        return sum(entry.key.pixels for entry in self._aside)
+
+    def set_aside(self) -> None:
+        """Passes the oldest over until `take_back`: it neither counts nor goes."""
+        entry = self._entries.pop(0)
+        self._aside.append(entry)
+        self.px -= entry.key.pixels
+
+    def take_back(self) -> None:
+        """Puts what is set aside before all others, in its order."""
+        self._entries = self._aside + self._entries
+        self.px += self.aside_px
+        self._aside = []
 
     def would_fill(self, budget_px: int, max_batch: int) -> bool:
         """Whether the next batch can become no larger."""

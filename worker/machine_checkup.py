@@ -1,7 +1,6 @@
 """The doctor's look at the machine: versions, memory, disk."""
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import sys
@@ -9,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from worker.cores import usable_cores
 from worker.findings import Finding, bad, doubtful, good
 
 PACKAGES = ("impasto", "torch", "torchvision", "openvino", "numpy", "pillow", "pillow-heif", "redis", "rq", "fastapi")
@@ -56,7 +56,7 @@ def check_memory() -> Iterator[Finding]:
     free_gb = _available_gb()
     if free_gb is None:
         return
-    said = f"{free_gb:.1f} GB to be had, {os.cpu_count()} CPU cores"
+    said = f"{free_gb:.1f} GB to be had, {usable_cores()} CPU cores"
     if free_gb < LEAST_MEMORY_GB:
         yield doubtful("memory", said, "End other programs, or lower IMPASTO_MAX_MEGAPIXELS.")
     else:

@@ -37,7 +37,8 @@ TAKEN_TOGETHER = 16
 AHEAD = 2
 """Batches' worth of pictures that are decoded ahead of the device, and that wait behind it to be encoded."""
 MOST_HELD_PX = 64_000_000
-"""Pixels of files that are decoded at a time, or a single file's: each costs up to 13 bytes meanwhile."""
+"""Pixels of files that are decoded at a time, or a single file's: each costs up to 13 bytes meanwhile. Also of
+photos that are passed over, or a single one's."""
 FORGETTING = 0.2
 """Weight of the latest picture in the mean size that is expected of the next."""
 
@@ -128,6 +129,8 @@ class PicturePipeline:
         """Pixels by picture: `id` of its work."""
         self._computing = 0
         """Batches at the device."""
+        self._large: list[_Work] | None = None
+        """The one of these that is a picture larger than a batch. A second one would not fit into memory."""
         self._batch_px = engine.starting_budget_px
         self._mean_px = float(self._batch_px)
         self._stopping = False
@@ -255,6 +258,9 @@ class PicturePipeline:
                     works.clear()  # or they stayed in memory until this thread gets the next
                     with self._work:
                         self._computing -= 1
+                        if self._large is works:
+                            self._large = None
+                            self._ready.take_back()
         except BaseException as error:
             log.critical("The device's thread fails.", exc_info=True)
             self.failure = error
@@ -263,6 +269,7 @@ class PicturePipeline:
         """What goes to the device next; waits for it. Empty at the end."""
         with self._work:
             while not self._stopping or self._ready:
+                self._pass_large_ones_over()
                 if self._ready and not self._is_behind() and self._may_go():
                     delay_s = self._delay_s()
                     if delay_s <= 0:
@@ -274,14 +281,33 @@ class PicturePipeline:
             self._work.notify_all()
         return []
 
+    def _pass_large_ones_over(self) -> None:
+        """Lets small pictures by those that wait for the end of a large one, which can take a minute.
+
+        Only by a few: they lie in memory, and a worker that has nothing to do could take them.
+        """
+        before = self._ready.aside
+        while self._large and self._ready and self._is_large() and self._may_set_aside():
+            self._ready.set_aside()
+        if self._ready.aside > before:
+            self._decode_ahead()
+            self._tell_of_room()
+
+    def _may_set_aside(self) -> bool:
+        px = self._ready.aside_px + self._ready.oldest_key.pixels
+        return not self._ready.aside or (self._ready.aside < AHEAD and px <= MOST_HELD_PX)
+
+    def _is_large(self) -> bool:
+        """Whether the oldest picture is more than goes to the device at once."""
+        return self._ready.oldest_key.pixels > self._budget_px()
+
     def _may_go(self) -> bool:
         """Whether a batch may go to the device, which may be busy with others. Large pictures wait for memory."""
         if not self._computing:
             return True
-        budget_px = self._budget_px()
-        if self._ready.oldest_key.pixels > budget_px:
+        if self._is_large():
             return False
-        return not self._waits_for_full or self._ready.would_fill(budget_px, self._max_batch)
+        return not self._waits_for_full or self._ready.would_fill(self._budget_px(), self._max_batch)
 
     def _is_behind(self) -> bool:
         """Whether so much waits to be encoded that more would only fill the memory."""
@@ -298,8 +324,11 @@ class PicturePipeline:
         return self._batch_px
 
     def _take_batch(self) -> list[_Work]:
+        is_large = self._is_large()
         works = self._ready.take(self._budget_px(), self._max_batch)
         self._computing += 1
+        if is_large:
+            self._large = works
         if self._ready:
             self._work.notify()  # what was behind this batch may go to the device beside it
         self._decode_ahead()

@@ -43,3 +43,17 @@ def test_a_backlog_gives_back_what_it_got_oldest_first(keys: list[BatchKey], bud
         taken += batch
         assert backlog.px == sum(keys[index].pixels for index in range(len(keys)) if index not in taken)
     assert sorted(taken) == list(range(len(keys)))
+
+
+def test_what_is_set_aside_neither_counts_nor_goes_until_it_is_taken_back() -> None:
+    backlog: Backlog[str] = Backlog()
+    small, large = BatchKey("trunk", 16, 16), BatchKey("trunk", 64, 64)
+    for name, key in {"first": large, "second": large, "third": small, "fourth": small}.items():
+        backlog.add(key, name, at=0.0)
+    backlog.set_aside()
+    backlog.set_aside()
+    assert (len(backlog), backlog.aside, backlog.aside_px, backlog.px) == (2, 2, 2 * large.pixels, 2 * small.pixels)
+    assert backlog.take(small.pixels, 8) == ["third"]
+    backlog.take_back()
+    assert (len(backlog), backlog.aside, backlog.px) == (3, 0, 2 * large.pixels + small.pixels)
+    assert [backlog.take(1, 8) for _ in range(3)] == [["first"], ["second"], ["fourth"]]

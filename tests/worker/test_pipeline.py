@@ -34,11 +34,13 @@ class GatedEngine(Engine):
         super().__init__(BATCH_PX)
         self.entered: SimpleQueue[int] = SimpleQueue()
         """Sizes of the batches that came to the device."""
-        self.gate = threading.Semaphore(0)
+        self.gate = self.large_gate = threading.Semaphore(0)
+        """Lets batches pass; those of a large picture have another one where a test gives them one."""
 
     def run(self, tasks: Any) -> Any:
         self.entered.put(len(tasks))
-        assert self.gate.acquire(timeout=60)
+        gate = self.large_gate if tasks[0].key.pixels > BATCH_PX else self.gate
+        assert gate.acquire(timeout=60)
         return super().run(tasks)
 
 
@@ -56,6 +58,9 @@ class Bench:
 
     def answer(self) -> Answer:
         return self.answers.get(timeout=60)[1]
+
+    def wait_until_passed_over(self, count: int) -> None:
+        until(lambda: self.pipeline._ready.aside == count)
 
 
 @pytest.fixture
@@ -164,6 +169,39 @@ def test_small_pictures_need_not_wait_for_the_end_of_a_large_one(catalog: Catalo
         assert made.engine.entered.get(timeout=60) == 1
         made.engine.gate.release(2)
         assert {id(made.answers.get(timeout=60)[0]) for _ in range(2)} == {id(large), id(small[0])}
+
+
+def test_small_pictures_pass_large_ones_that_wait_for_the_end_of_another(catalog: Catalog) -> None:
+    with bench(catalog, batches_at_once=2, waits_for_full=False) as made:
+        made.engine.large_gate = threading.Semaphore(0)
+        made.engine.gate.release(1000)
+        large = [Request(job(index), encode(draw_photo(3 * SIDE, 2 * SIDE))) for index in range(1 + AHEAD)]
+        made.pipeline.submit(large[:1])
+        assert made.engine.entered.get(timeout=60) == 1
+        for place in range(1, len(large)):
+            made.pipeline.submit(large[place : place + 1])
+            made.wait_until_passed_over(place)
+        small = made.submit(2)
+        assert {id(made.answers.get(timeout=60)[0]) for _ in small} == {id(request) for request in small}
+        for request in large:
+            made.engine.large_gate.release(1)
+            assert made.answers.get(timeout=60)[0] is request
+
+
+def test_no_more_large_pictures_are_passed_over_than_are_worth_being_ready(catalog: Catalog) -> None:
+    with bench(catalog, batches_at_once=2, waits_for_full=False) as made:
+        made.engine.large_gate = threading.Semaphore(0)
+        made.engine.gate.release(1000)
+        large = [Request(job(index), encode(draw_photo(3 * SIDE, 4 * SIDE))) for index in range(2 + AHEAD)]
+        for request in large:
+            made.pipeline.submit([request])
+        made.wait_until_passed_over(AHEAD)
+        until(lambda: len(made.pipeline._ready) == 1)
+        assert made.pipeline.wait_for_room(0) == 0
+        small = made.submit(1)
+        made.engine.large_gate.release(1000)
+        answered = {id(made.answers.get(timeout=60)[0]) for _ in range(len(large) + 1)}
+        assert answered == {id(request) for request in (*large, *small)}
 
 
 def test_what_waits_behind_a_large_picture_goes_as_soon_as_that_has_gone(catalog: Catalog) -> None:
