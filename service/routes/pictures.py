@@ -32,7 +32,7 @@ from service.problems import (
     UnsupportedPicture,
     UploadTimeout,
 )
-from service.security import limit_rate, require_key
+from service.security import admit
 from service.services import ServicesDep
 
 ANSWERS = {
@@ -46,9 +46,7 @@ ANSWERS = {
     ),
 }
 
-router = APIRouter(
-    tags=["pictures"], dependencies=[Depends(require_key), Depends(limit_rate), Depends(refuse_repeated)]
-)
+router = APIRouter(tags=["pictures"], dependencies=[Depends(admit), Depends(refuse_repeated)])
 
 
 @router.post(
