@@ -21,7 +21,7 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-# Half an hour on an idle machine; `$(BIN)/python -m benchmarks --quick` tries all of them.
+# An hour on an idle machine; `$(BIN)/python -m benchmarks --quick` tries all of them.
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks

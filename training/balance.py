@@ -24,13 +24,16 @@ class UntrainedLosses:
     style: float
     """Style loss of photos as they are: no style yet."""
 
-    def style_weight(self, strength: str, content_weight: float = 1.0) -> float:
-        """The style weight of that strength (a key of `STRENGTHS`), rounded to two digits. Raises `ConfigError`."""
-        weight = float(f"{STRENGTHS[strength] * content_weight * self.content / self.style:.1e}")
+    def style_weight(self, strength: str) -> float:
+        """The style weight of that strength (a key of `STRENGTHS`) beside a content weight of 1, rounded to two digits.
+
+        Raises `ConfigError`.
+        """
+        weight = float(f"{STRENGTHS[strength] * self.content / self.style:.1e}")
         if not weight > 0:
             raise ConfigError(
-                f"A style weight of {weight:g} would teach nothing. It comes of a single photo, of photos that are all "
-                "alike, or of --content-weight: give more photos, or --style-weight."
+                f"A style weight of {weight:g} would teach nothing. It comes of a single photo, or of photos that are "
+                "all alike: give more photos, or --style-weight."
             )
         return weight
 

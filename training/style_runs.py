@@ -161,7 +161,7 @@ def _style_weight(options: argparse.Namespace, network: LossNetwork, settings: R
     style_3HW = read_style_image(options.image, STYLE_IMAGE_SIZE)
     photos_BCHW = torch.stack(example_photos(settings.photos, BALANCE_PHOTOS))
     untrained = measure_untrained(network, photos_BCHW, style_3HW)
-    weight = untrained.style_weight(options.strength, options.content_weight)
+    weight = untrained.style_weight(options.strength)
     log.info("Style weight %g for a %s style.", weight, options.strength)
     return weight
 

@@ -225,12 +225,20 @@ def test_a_style_weight_of_nothing_is_refused(
     shutil.copy(photos / "photo-0.jpg", tmp_path / "photos")
     scratch = ("style", style_image, "--name", "bars", "--from-scratch", "--width", 4, "--stages", "1x2@32")
 
-    for options in (("--photos", tmp_path / "photos"), ("--content-weight", 0)):
-        caplog.clear()
-        assert fit(*scratch, *options) == 1
-        assert "A style weight of 0 would teach nothing" in caplog.text
-        assert "give more photos, or --style-weight" in caplog.text
-        assert fit(*scratch, *options, "--style-weight", 1e5) == 0
+    assert fit(*scratch, "--photos", tmp_path / "photos") == 1
+    assert "A style weight of 0 would teach nothing" in caplog.text
+    assert "give more photos, or --style-weight" in caplog.text
+    assert fit(*scratch, "--photos", tmp_path / "photos", "--style-weight", 1e5) == 0
+
+
+def test_a_content_weight_leaves_the_style_weight_as_it_is(fit: Fit, tmp_path: Path, style_image: Path) -> None:
+    scratch = ("style", style_image, "--name", "bars", "--from-scratch", "--width", 4, "--stages", "1x2@32")
+    weights = []
+    for content_weight in (1.0, 3.0):
+        assert fit(*scratch, "--content-weight", content_weight) == 0
+        weights.append(read_style(tmp_path / "zoo" / "bars.safetensors").card.training["weights"])
+    assert [each["content"] for each in weights] == [1.0, 3.0]
+    assert weights[0]["style"] == weights[1]["style"]
 
 
 @pytest.mark.parametrize("option", ["--title", "--artist", "--year", "--terms"])
