@@ -44,7 +44,7 @@ class PaintApi(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         """Loads the trunk and its styles, in the process that will use them."""
         zoo: Path = self._chosen.zoo
-        runtime = choose_runtime(self._chosen.runtime, "cpu", self._chosen.precision, self._chosen.threads)
+        runtime = choose_runtime(self._chosen.runtime, device, self._chosen.precision, self._chosen.threads)
         self._network = runtime.load(read_archive(zoo / self._chosen.trunk))
         self._styles = {path.stem: read_style(path)[1] for path in sorted(zoo.glob("*.safetensors"))}
 
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--zoo", type=Path, required=True)
     parser.add_argument("--trunk", default="trunk-w16.pt")
     parser.add_argument("--runtime", default="torchscript")
+    parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--max-batch", type=int, default=8)
@@ -89,7 +90,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     chosen = parser.parse_args()
     server = litserve.LitServer(
-        PaintApi(chosen), accelerator="cpu", workers_per_device=chosen.processes, fast_queue=True, timeout=120
+        PaintApi(chosen),
+        accelerator=chosen.accelerator,
+        devices=1,
+        workers_per_device=chosen.processes,
+        fast_queue=True,
+        timeout=120,
     )
     server.run(host="127.0.0.1", port=chosen.port, generate_client_file=False, log_level="warning")
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from benchmarks.load import Outcome, Plan, Target, run_load
 from benchmarks.programs import Program, Stage, answers, free_port
 
@@ -52,8 +54,10 @@ def best_server(stage: Stage, runtime: str, zoo: Path, styles: Sequence[str], cl
 
 def _start(stage: Stage, runtime: str, zoo: Path, configuration: Sequence[str]) -> RivalServer:
     port = free_port()
+    accelerator = "cuda" if torch.cuda.is_available() and runtime == "torchscript" else "cpu"
     command = [sys.executable, "-m", "benchmarks.litserve_server", "--port", str(port), "--zoo", str(zoo)]
-    program = stage.start(f"litserve-{port}", [*command, "--runtime", runtime, *configuration])
+    options = ["--runtime", runtime, "--accelerator", accelerator, *configuration]
+    program = stage.start(f"litserve-{port}", [*command, *options])
     program.wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"))
     program.pause()
     return RivalServer(program, port, " ".join(configuration))

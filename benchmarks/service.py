@@ -27,6 +27,9 @@ from worker.settings import SHIPPED_ZOO
 
 STYLES = ("candy", "mosaic", "udnie", "wave")
 ENGINE_BATCHES = (1, 4, 8, 16)
+GPU_BATCHES = (*ENGINE_BATCHES, 32, 64)
+WARM_UPS = 3
+"""TorchScript compiles in the first two calls of a shape."""
 SIZES = ((256, 256), (320, 240), (480, 320), (512, 384))
 """Of the mixed load."""
 JUDGED_CLIENTS = 64
@@ -39,7 +42,8 @@ class EngineAlone:
         self.callers = callers
         self._network = network
         self._styles = styles
-        self._batch = max(ENGINE_BATCHES, key=lambda batch: self._rate(batch, 1.0))
+        batches = GPU_BATCHES if torch.cuda.is_available() else ENGINE_BATCHES
+        self._batch = max(batches, key=lambda batch: self._rate(batch, 1.0))
 
     @property
     def name(self) -> str:
@@ -54,7 +58,8 @@ class EngineAlone:
     def _rate(self, batch: int, seconds: float) -> float:
         pixels_BHWC = np.stack([draw_pixels(256, 256, seed) for seed in range(batch)])
         norm_BP = np.stack([self._styles[index % len(self._styles)] for index in range(batch)])
-        self._network.paint(pixels_BHWC, norm_BP)
+        for _ in range(WARM_UPS):
+            self._network.paint(pixels_BHWC, norm_BP)
         started = time.perf_counter()
 
         def paint_on() -> int:

@@ -67,6 +67,8 @@ def join_processes() -> Iterator[ProcessGroup]:
     if "WORLD_SIZE" not in os.environ:
         yield ProcessGroup()
         return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # or each process opened the first one as well
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield ProcessGroup(distributed.get_rank(), distributed.get_world_size(), int(os.environ["LOCAL_RANK"]))

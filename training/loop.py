@@ -208,7 +208,7 @@ class Trainer:
         pictures_BCHW = crops_BCHW.to(device, non_blocking=True).to(memory_format=torch.channels_last).float() / 255
         optimizer.zero_grad(set_to_none=True)
         try:
-            losses = self._gradients(model, pictures_BCHW, number_B.to(device))
+            losses = self._gradients(model, pictures_BCHW, number_B)
         except torch.OutOfMemoryError:
             losses = None
         if losses is None:
@@ -227,7 +227,7 @@ class Trainer:
 
     def _memory_error(self, pictures_BCHW: Tensor, number_B: Tensor) -> DeviceMemoryError:
         def attempt(size: int) -> None:
-            self._gradients(self.task, pictures_BCHW[:size], number_B[:size].to(self.settings.device))
+            self._gradients(self.task, pictures_BCHW[:size], number_B[:size])
 
         # Processes that train together wait for each other's gradients: none tries anything alone.
         return memory_error(pictures_BCHW, attempt if self.settings.group.size == 1 else None)

@@ -112,20 +112,17 @@ def _autocorrelation(picture_BCHW: Tensor, factor: int) -> Tensor:
     def place(down: int, across: int) -> Tensor:
         return detail_B1HW[:, :, down : down + height - most, most + across : width - most + across]
 
-    def mean(x_B1HW: Tensor) -> Tensor:
-        window = min(REPETITION_WINDOW, *x_B1HW.shape[2:])
-        return functional.avg_pool2d(x_B1HW, window, max(window // 2, 1))
+    def mean(x_BLHW: Tensor) -> Tensor:
+        window = min(REPETITION_WINDOW, *x_BLHW.shape[2:])
+        return functional.avg_pool2d(x_BLHW, window, max(window // 2, 1))
 
     here_B1HW = place(0, 0)
-    power_B1RK = mean(here_B1HW.square())
-    correlations = []
-    for lag in _lags(factor, most):
-        there_B1HW = place(*lag)
-        power_there_B1RK = mean(there_B1HW.square())
-        # Detail of less than a level is none.
-        both_B1RK = (power_B1RK * power_there_B1RK + _LEVEL**4).sqrt()
-        correlations.append(mean(here_B1HW * there_B1HW) / both_B1RK)
-    return torch.cat(correlations, dim=1)
+    # All lags at once: on a GPU each operator costs more than what it computes here.
+    there_BLHW = torch.cat([place(*lag) for lag in _lags(factor, most)], dim=1)
+    power_B1RK, power_there_BLRK = mean(here_B1HW.square()), mean(there_BLHW.square())
+    # Detail of less than a level is none.
+    both_BLRK = (power_B1RK * power_there_BLRK + _LEVEL**4).sqrt()
+    return mean(here_B1HW * there_BLHW) / both_BLRK
 
 
 def _lags(factor: int, most: int) -> list[tuple[int, int]]:

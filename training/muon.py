@@ -1,5 +1,7 @@
 """Muon: steps along orthogonalised gradients, for the weights of convolutions; Adam for everything else."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -23,31 +25,43 @@ class Muon(torch.optim.Adam):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step of all parameters that have a gradient. Those of orthogonal groups are used up."""
         for group in self.param_groups:
-            for weight in group["params"] if group.get("orthogonal") else ():
-                if weight.grad is not None:
-                    self._step_orthogonally(weight, weight.grad, group["lr"])
-                    weight.grad = None
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if group.get("orthogonal") and weights:
+                self._step_orthogonally(weights, group["lr"])
         super().step(closure)
 
-    def _step_orthogonally(self, weight: Tensor, gradient: Tensor, learning_rate: float) -> None:
-        state = self.state[weight]
-        if not state:
-            # Adam looks for its `step` in whatever state is loaded.
-            state.update(step=torch.zeros(()), momentum=torch.zeros_like(weight))
-        momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+    def _step_orthogonally(self, weights: list[Tensor], learning_rate: float) -> None:
+        for weight in weights:
+            if not self.state[weight]:
+                # Adam looks for its `step` in whatever state is loaded.
+                self.state[weight].update(step=torch.zeros(()), momentum=torch.zeros_like(weight))
+        gradients = [cast(Tensor, weight.grad) for weight in weights]
+        momenta = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         # Looking ahead as Nesterov does.
-        direction_OI = orthogonalize(gradient.lerp(momentum, MOMENTUM).flatten(1))
-        length = STEP_RMS * max(direction_OI.shape) ** 0.5
-        weight.add_(direction_OI.view_as(weight), alpha=-learning_rate * length)
+        ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)
+        # Those of one shape together: one by one, a GPU would wait for the host most of the time.
+        alike: dict[torch.Size, list[int]] = {}
+        for index, weight in enumerate(weights):
+            alike.setdefault(weight.shape, []).append(index)
+            weight.grad = None
+        for indices in alike.values():
+            direction_NOI = orthogonalize(torch.stack([ahead[index].flatten(1) for index in indices]))
+            length = STEP_RMS * max(direction_NOI.shape[1:]) ** 0.5
+            some = [weights[index] for index in indices]
+            steps = [direction_OI.view_as(weight) for direction_OI, weight in zip(direction_NOI, some, strict=True)]
+            torch._foreach_add_(some, steps, alpha=-learning_rate * length)
 
 
-def orthogonalize(matrix_MN: Tensor) -> Tensor:
-    """A matrix with the same singular vectors and singular values between about 0.7 and 1.2 (Newton-Schulz)."""
-    if matrix_MN.shape[0] > matrix_MN.shape[1]:
-        return orthogonalize(matrix_MN.T).T
+def orthogonalize(matrix_NOI: Tensor) -> Tensor:
+    """Matrices with the same singular vectors, and singular values between about 0.7 and 1.2 (Newton-Schulz)."""
+    if matrix_NOI.shape[-2] > matrix_NOI.shape[-1]:
+        return orthogonalize(matrix_NOI.mT).mT
     linear, cubic, quintic = COEFFICIENTS
-    x_MN: Tensor = matrix_MN / matrix_MN.norm().clamp(min=torch.finfo(matrix_MN.dtype).tiny)
+    norm = matrix_NOI.norm(dim=(-2, -1), keepdim=True)
+    x: Tensor = matrix_NOI / norm.clamp(min=torch.finfo(matrix_NOI.dtype).tiny)
     for _ in range(ITERATIONS):
-        square_MM = x_MN @ x_MN.T
-        x_MN = linear * x_MN + (cubic * square_MM + quintic * square_MM @ square_MM) @ x_MN
-    return x_MN
+        square = x @ x.mT
+        inner = torch.baddbmm(square, square, square, beta=cubic, alpha=quintic)
+        x = torch.baddbmm(x, inner, x, beta=linear)
+    return x

@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+import math
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,19 +22,27 @@ WEIGHTS = "vgg16_relu4_3_fp16.safetensors"
 log = logging.getLogger("training")
 
 
-def pack_photos(source: Path, target: Path, short_side: int) -> int:
-    """Writes every readable photo as a JPEG whose shorter side is at most `short_side` px. Returns how many.
+def pack_photos(source: Path, target: Path, short_side: int, most_bytes: float = math.inf) -> int:
+    """Writes readable photos as JPEGs whose shorter side is at most `short_side` px. Returns how many.
 
-    Raises `PhotosError` or `CheckpointError`.
+    Where all of them would be more than `most_bytes`, some of all the folder are written. Raises `PhotosError` or
+    `CheckpointError`.
     """
     packed = 0
-    for number, path in enumerate(list_photos(source)):
+    paths = list(enumerate(list_photos(source)))
+    # Folders are sorted by what photos are of, more often than not.
+    random.Random(0).shuffle(paths)  # noqa: S311
+    for number, path in paths:
+        if most_bytes <= 0:
+            break
         try:
             photo = read_rgb(path)
         except OSError:
             log.warning("%s cannot be read: left out.", path)
             continue
-        save_image(_shrink(photo, short_side), target / f"{number:06d}.jpg")
+        file = target / f"{number:06d}.jpg"
+        save_image(_shrink(photo, short_side), file)
+        most_bytes -= file.stat().st_size
         packed += 1
     return packed
 
@@ -58,11 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
     parser.add_argument("--loss-weights", type=Path, help="VGG-16 weights; without it torchvision downloads them")
     parser.add_argument("--short-side", type=int, default=288, help="px (default: %(default)s)")
+    parser.add_argument(
+        "--most-mb", type=float, default=60.0, help="of all files; some photos are left out then (default: %(default)g)"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        count = pack_photos(options.photos, options.target / "photos", options.short_side)
         pack_loss_network(options.loss_weights, options.target)
+        room = options.most_mb * 1e6 - (options.target / WEIGHTS).stat().st_size
+        count = pack_photos(options.photos, options.target / "photos", options.short_side, room)
     except TrainingError as error:
         log.error("%s", error)
         return 1

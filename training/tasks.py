@@ -29,6 +29,8 @@ from training.losses import (
 )
 from training.pictures import through_jpeg, to_image, to_picture
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 TEXTURE_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
 UPSCALE_LAYERS = (*TEXTURE_LAYERS, "relu4_3")
 POOLED = 8
@@ -96,7 +98,7 @@ class StyleTask(nn.Module):
 
     def forward(self, content_BCHW: Tensor, number_B: Tensor) -> dict[str, Tensor]:
         """Losses of a step, each a scalar. The sample's number in the run says which style it gets."""
-        style_B = number_B % len(self.names)
+        style_B = (number_B % len(self.names)).to(content_BCHW.device, non_blocking=True)
         painted_BCHW = self.paint(content_BCHW, style_B)
         features = self.loss_network(painted_BCHW, STYLE_LAYERS)
         with torch.no_grad():
@@ -130,12 +132,13 @@ class Degradation:
         return self._save(rounded_BCHW, number_B) if self.jpeg_share else rounded_BCHW
 
     def _save(self, picture_BCHW: Tensor, number_B: Tensor) -> Tensor:
+        # There and back at once: a GPU stands still for each way.
         pictures = []
-        for picture_CHW, number in zip(picture_BCHW, number_B.tolist(), strict=True):
+        for picture_CHW, number in zip(picture_BCHW.cpu(), number_B.tolist(), strict=True):
             rng = random.Random(f"{self.seed}/jpeg/{number}")
             saved = rng.random() < self.jpeg_share
             pictures.append(_as_jpeg(picture_CHW, rng.randint(*JPEG_QUALITIES)) if saved else picture_CHW)
-        return torch.stack(pictures)
+        return torch.stack(pictures).to(picture_BCHW.device, non_blocking=True)
 
     def _blur(self, picture_BCHW: Tensor) -> Tensor:
         radius = int(3 * self.blur_sigma + 0.5)
@@ -148,7 +151,7 @@ class Degradation:
 
 
 def _as_jpeg(picture_CHW: Tensor, quality: int) -> Tensor:
-    return to_picture(through_jpeg(to_image(picture_CHW), quality)).to(picture_CHW.device)
+    return to_picture(through_jpeg(to_image(picture_CHW), quality))
 
 
 class UpscaleTask(nn.Module):
@@ -175,7 +178,7 @@ class UpscaleTask(nn.Module):
         self.warm_up_samples = warm_up_samples
         self.discriminators = nn.ModuleDict({str(scale): FeatureDiscriminator() for scale in SCALES if weights.judged})
         """By scale; none without a verdict."""
-        self.averaged = AveragedModel(network, avg_fn=_recent_mean, use_buffers=True).requires_grad_(False)
+        self.averaged = AveragedModel(network, multi_avg_fn=_recent_mean, use_buffers=True).requires_grad_(False)
         self._asked: tuple[int, ...] = ()
         """Scales whose discriminators the last step asked."""
 
@@ -256,12 +259,19 @@ class UpscaleTask(nn.Module):
         return 0 * torch.stack(values).sum() if values else torch.zeros(())
 
 
-def _recent_mean(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
-    """A mean of `count` values, and another one. Its reach grows with them, so that wherever a run ends it is recent.
+def _recent_mean(means: Tensors, values: Tensors, count: Tensor | int) -> None:
+    """Makes means of `count` values those of one value more. Their reach grows with them, so that wherever a run ends
+    they are recent.
 
     Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", 2013: polynomial-decay averaging.
     """
-    return mean + (value - mean) / (1 + AVERAGED_SHARE * count)
+    if not means[0].is_floating_point():
+        # Counters.
+        torch._foreach_copy_(means, values)
+        return
+    moves = torch._foreach_sub(values, means)
+    torch._foreach_div_(moves, 1 + AVERAGED_SHARE * count)
+    torch._foreach_add_(means, moves)
 
 
 def _convolutions(task: nn.Module, part: str) -> list[str]:

@@ -27,6 +27,22 @@ def test_packed_photos_are_small_and_the_loss_network_is_the_same(
     torch.testing.assert_close(again(picture_BCHW, ["relu2_2"]), original(picture_BCHW, ["relu2_2"]))
 
 
-def test_a_missing_folder_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert main([str(tmp_path / "packed"), "--photos", str(tmp_path / "nowhere")]) == 1
+def test_no_more_photos_are_packed_than_may_travel(photos: Path, loss_weights: Path, tmp_path: Path) -> None:
+    arguments = ["--photos", photos, "--loss-weights", loss_weights]
+    assert main([str(tmp_path / "all"), *map(str, arguments)]) == 0
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "all" / "photos").iterdir()}
+    room = (tmp_path / "all" / WEIGHTS).stat().st_size + sum(sizes.values()) / 2
+
+    assert main([str(tmp_path / "some"), *map(str, arguments), "--most-mb", str(room / 1e6)]) == 0
+
+    some = [path.name for path in (tmp_path / "some" / "photos").iterdir()]
+    assert 0 < len(some) < len(sizes)
+    assert sum(sizes[name] for name in some) < sum(sizes.values()) / 2 + max(sizes.values())
+
+
+def test_a_missing_folder_is_said(loss_weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert (
+        main([str(tmp_path / "packed"), "--photos", str(tmp_path / "nowhere"), "--loss-weights", str(loss_weights)])
+        == 1
+    )
     assert "There is no folder" in caplog.text

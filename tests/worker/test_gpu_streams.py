@@ -17,7 +17,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 @needs_gpu
 @pytest.mark.parametrize("cuda_graphs", [False, True])
-def test_threads_do_not_see_each_others_pictures(cuda_graphs: bool) -> None:
+def test_threads_do_not_see_each_others_pictures(cuda_graphs: bool, caplog: pytest.LogCaptureFixture) -> None:
     network = TorchScriptRuntime("cuda", cuda_graphs=cuda_graphs).load(read_archive(SHIPPED_ZOO / "trunk-w16.pt"))
     _, norm_P = read_style(SHIPPED_ZOO / "candy.safetensors")
     photo_HWC = np.asarray(draw_photo(256, 192))
@@ -32,3 +32,4 @@ def test_threads_do_not_see_each_others_pictures(cuda_graphs: bool) -> None:
     for index, result_BHWC in enumerate(together):
         difference_BHWC = result_BHWC.astype(int) - alone[index % len(batches)]
         assert np.abs(difference_BHWC).max() <= 2  # of 255: kernels are chosen anew in the first calls
+    assert "No CUDA graph" not in caplog.text

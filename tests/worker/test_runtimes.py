@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from tests.pictures import draw_photo
+from tests.worker.nearness import FULL_PRECISION, HALF_PRECISION, assert_near
 from worker.archive import read_archive, read_style
 from worker.arrays import Pixels
 from worker.large_pictures import WITHOUT_STATISTICS, WITHOUT_STYLE
@@ -18,17 +18,6 @@ from worker.runtimes.torchscript import TorchScriptRuntime
 from worker.settings import SHIPPED_ZOO
 
 SIZES = [(16, 16), (37, 51), (64, 48), (127, 130), (256, 320)]
-HALF_PRECISION = (0.99, 3.9)
-"""Mean and 99.9th percentile of the difference to float32, in 255ths."""
-FULL_PRECISION = (0.2, 1)
-
-
-def assert_near(actual: np.ndarray, expected: np.ndarray, tolerance: tuple[float, float]) -> None:
-    assert actual.shape == expected.shape
-    assert actual.dtype == np.uint8
-    difference = np.abs(actual.astype(int) - expected)
-    assert difference.mean() <= tolerance[0]
-    assert np.quantile(difference, 0.999) <= tolerance[1]
 
 
 @pytest.mark.parametrize("precision", ["float32", "auto"])
@@ -128,16 +117,6 @@ def test_openvino_enlarges_what_pytorch_enlarges(factor: int, precision: str) ->
         assert_near(
             enlarged, reference.enlarge(pixels_BHWC), FULL_PRECISION if precision == "float32" else HALF_PRECISION
         )
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", ["trunk-w16", "x2", "x4", "x8"])
-def test_half_precision_on_a_gpu_is_near_full_precision(name: str) -> None:
-    archive = read_archive(SHIPPED_ZOO / f"{name}.pt")
-    half, full = (TorchScriptRuntime("cuda", precision).load(archive) for precision in ("float16", "float32"))
-    style = [read_style(SHIPPED_ZOO / "candy.safetensors")[1][None]] if name == "trunk-w16" else []
-    inputs = [np.asarray(draw_photo(131, 97))[None], *style]
-    assert_near(half.stage(Method.FORWARD, *inputs), full.stage(Method.FORWARD, *inputs), HALF_PRECISION)
 
 
 def test_precisions_that_a_device_lacks_are_refused() -> None:

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import torch
@@ -54,6 +55,9 @@ class GraphReplay:
                 # Other threads may copy to and from the device meanwhile.
                 with torch.cuda.graph(self._graph, pool, stream=stream, capture_error_mode="thread_local"):
                     self._result = network(*self._inputs)
+            except RuntimeError:
+                _end_failed_recording(inputs[0].device, pool)
+                raise
             finally:
                 # A recording that failed leaves its stream behind, on which nobody waits for what is computed next.
                 torch.cuda.set_stream(before)
@@ -64,6 +68,13 @@ class GraphReplay:
             recorded.copy_(value)
         self._graph.replay()
         return self._result.clone()
+
+
+def _end_failed_recording(device: torch.device, pool: Any) -> None:
+    """PyTorch before 2.12 goes on taking memory for it, after which none can be given back (pytorch/pytorch#180395)."""
+    with suppress(RuntimeError, AttributeError):  # later versions have ended it
+        torch._C._cuda_endAllocateToPool(device.index, pool)
+        torch._C._cuda_releasePool(device.index, pool)
 
 
 class GraphedNetwork:
