@@ -57,6 +57,7 @@ def _rivals_text(measures: StyleMeasures, starts: dict[str, dict[Pair, Curve]], 
     counts = ", ".join(
         f"from {start} on {len({photo for _, photo, _ in curves})} photo(s), {len(curves)} pairs of style and photo"
         for start, curves in starts.items()
+        if curves
     )
     iteration = measures.iteration_seconds[size]
     speeds = [
