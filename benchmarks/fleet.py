@@ -18,10 +18,11 @@ from benchmarks.jobs import Jobs, Wish
 from benchmarks.pictures import draw_jpeg
 from benchmarks.pool import Drain, Drained
 from benchmarks.processes import cpu_s
-from benchmarks.programs import ROOT, Program, Stage, free_port, redis_server, stage
+from benchmarks.programs import ROOT, Program, Stage, free_port, stage
 from benchmarks.report import Goal, Report, Table, numbers, options
 from benchmarks.zoos import STYLES, write_identity_zoo
 from worker.contract import PICTURE_FIELD, output_key, workers_key
+from worker.redis_program import find_redis_program
 
 SIDE = 16
 """Px of the pictures of the first table: the smallest there are, so that the codec costs next to nothing."""
@@ -168,7 +169,7 @@ def _redis(place: Stage) -> tuple[Program, str]:
     data.mkdir()
     deployed = (ROOT / "deploy" / "redis" / "redis.conf").read_text().replace("dir /data", f"dir {data}")
     config.write_text(f"{deployed}\nport {port}\nbind 127.0.0.1\n")
-    program = place.start("redis", [*redis_server(), str(config)])
+    program = place.start("redis", [find_redis_program(), str(config)])
     url = f"redis://127.0.0.1:{port}/0"
     program.wait_until(lambda: _answers(url))
     return program, url

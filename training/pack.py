@@ -33,8 +33,6 @@ def pack_photos(source: Path, target: Path, short_side: int, most_bytes: float =
     # Folders are sorted by what photos are of, more often than not.
     random.Random(0).shuffle(paths)  # noqa: S311
     for number, path in paths:
-        if most_bytes <= 0:
-            break
         try:
             photo = read_rgb(path)
         except OSError:
@@ -43,6 +41,9 @@ def pack_photos(source: Path, target: Path, short_side: int, most_bytes: float =
         file = target / f"{number:06d}.jpg"
         save_image(_shrink(photo, short_side), file)
         most_bytes -= file.stat().st_size
+        if most_bytes < 0:
+            file.unlink()
+            break
         packed += 1
     return packed
 

@@ -287,7 +287,7 @@ class PicturePipeline:
         Only by a few: they lie in memory, and a worker that has nothing to do could take them.
         """
         before = self._ready.aside
-        while self._large and self._ready and self._is_large() and self._may_set_aside():
+        while self._large is not None and self._ready and self._is_large() and self._may_set_aside():
             self._ready.set_aside()
         if self._ready.aside > before:
             self._decode_ahead()
@@ -324,10 +324,10 @@ class PicturePipeline:
         return self._batch_px
 
     def _take_batch(self) -> list[_Work]:
-        is_large = self._is_large()
-        works = self._ready.take(self._budget_px(), self._max_batch)
+        budget_px = self._budget_px()
+        works = self._ready.take(budget_px, self._max_batch)
         self._computing += 1
-        if is_large:
+        if works[0].px > budget_px:
             self._large = works
         if self._ready:
             self._work.notify()  # what was behind this batch may go to the device beside it
