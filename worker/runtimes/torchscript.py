@@ -108,7 +108,9 @@ class TorchScriptRuntime:
         self._streams = GpuStreams(self._device) if half_by_default else None
         if half_by_default:
             # By itself it compiles kernels for the first two shapes alone, and then anew: seconds in which jobs wait.
-            torch.jit.set_fusion_strategy([("DYNAMIC", 4)])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                torch.jit.set_fusion_strategy([("DYNAMIC", 4)])
         self.batches_at_once = 2 if half_by_default else 1
         self.waits_for_full = True
         self.cuda_graphs = cuda_graphs and half_by_default
