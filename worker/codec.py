@@ -150,7 +150,8 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         converted = _apply_profile(image, profile)
         if converted is not None:
             return converted
-    return image.convert("RGB")
+    # Pillow would make a copy even of what is RGB.
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _reduce_to_8_bits(image: Image.Image) -> Image.Image:
