@@ -56,7 +56,7 @@ def _add_style_options(styles: argparse._ArgumentGroup) -> None:
     )
     styles.add_argument("--styles", nargs="+", default=[], metavar="NAME", help="default: all of the trunk")
     styles.add_argument("--style-images", type=Path, help="folder of the style images, named as the styles")
-    styles.add_argument("--loss-weights", type=Path, help="VGG-16 weights; without it torchvision downloads them")
+    styles.add_argument("--loss-weights", type=Path, help="VGG-16 weights; without it they are downloaded, once")
     styles.add_argument(
         "--style-weight", type=float, default=StyleWeights.style, help="of the objective (default: %(default)g)"
     )

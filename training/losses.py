@@ -1,5 +1,6 @@
 """The losses of Johnson et al. 2016, and the loss network's weights."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +30,11 @@ FARTHEST_REPETITION = 3
 """Px of an upscaler's input, over which it is."""
 
 _LEVEL = 1 / 255
+
+VGG16_ADDRESS = "https://download.pytorch.org/models/vgg16-397923af.pth"
+"""torchvision's `VGG16_Weights.IMAGENET1K_V1`, 528 MB. The SHA-256 of the file begins as its name says."""
+
+log = logging.getLogger(__name__)
 
 
 def gram_matrix(features_BCHW: Tensor) -> Tensor:
@@ -178,15 +184,15 @@ def _cells(x_BCHW: Tensor, side: int) -> Tensor:
 
 
 def load_loss_network(weights: Path | None) -> LossNetwork:
-    """VGG-16 from a file (safetensors or .pth, torchvision's names) or, without one, through torchvision.
+    """VGG-16 from a file (safetensors or .pth, torchvision's names) or, without one, from `VGG16_ADDRESS`.
 
     Raises `LossWeightsError`.
     """
-    state = _read_weights(weights) if weights else _download_weights()
+    path = weights or _download_weights()
     try:
-        return LossNetwork.from_state_dict(state)
+        return LossNetwork.from_state_dict(_read_weights(path))
     except (KeyError, RuntimeError) as error:
-        raise LossWeightsError(f"{weights} does not hold torchvision's VGG-16 weights: {error}.") from error
+        raise LossWeightsError(f"{path} does not hold torchvision's VGG-16 weights: {error}.") from error
 
 
 def _read_weights(path: Path) -> Mapping[str, Tensor]:
@@ -199,15 +205,22 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
         raise LossWeightsError(f"Cannot read the loss weights {path}: {error}.") from error
 
 
-def _download_weights() -> Mapping[str, Tensor]:
-    try:
-        # Imported here alone: torchvision's wheel cannot be imported beside a CPU-only torch.
-        from torchvision.models import VGG16_Weights
+def _download_weights() -> Path:
+    """Where the weights lie once they are downloaded: torchvision looks for them, and leaves them, in the same place.
 
-        state: Mapping[str, Tensor] = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
-        return state
-    except (ImportError, RuntimeError, OSError) as error:
+    torchvision itself would have to be imported, which fails where its build does not fit torch's.
+    """
+    name = VGG16_ADDRESS.rpartition("/")[2]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.exists():
+        return path
+    log.info("Downloading VGG-16's weights to %s, 528 MB, once.", path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(VGG16_ADDRESS, str(path), Path(name).stem.rpartition("-")[2])
+        return path
+    except (OSError, RuntimeError) as error:
         raise LossWeightsError(
-            "VGG-16's weights could not be downloaded by torchvision "
-            f"({error}): give a file of them with --loss-weights."
+            f"VGG-16's weights could not be downloaded ({error}): fetch {VGG16_ADDRESS} in some other way, and give "
+            f"the file with --loss-weights {name}."
         ) from error

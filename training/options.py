@@ -129,8 +129,13 @@ def _share(text: str) -> float:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("the run")
     run.add_argument("--photos", type=Path, required=True, help="folder of photos to train on")
-    run.add_argument("--loss-weights", type=Path, help="VGG-16 weights; without it torchvision downloads them")
-    run.add_argument("--zoo", type=Path, default=DEFAULT_ZOO, help="where the result goes (default: %(default)s)")
+    run.add_argument("--loss-weights", type=Path, help="VGG-16 weights; without it they are downloaded, once")
+    run.add_argument(
+        "--zoo",
+        type=Path,
+        default=DEFAULT_ZOO,
+        help="where the result goes, and where a style looks for its trunk (default: %(default)s)",
+    )
     # torchrun takes --run for an abbreviation of its own, hence the second name.
     run.add_argument("--run", "--run-dir", type=Path, help="folder for checkpoints and previews (default: runs/NAME)")
     run.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")

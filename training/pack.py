@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.pack", description=__doc__)
     parser.add_argument("target", type=Path, help="folder to write: photos/ and the loss network's weights")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--loss-weights", type=Path, help="VGG-16 weights; without it torchvision downloads them")
+    parser.add_argument("--loss-weights", type=Path, help="VGG-16 weights; without it they are downloaded, once")
     parser.add_argument("--short-side", type=int, default=288, help="px (default: %(default)s)")
     parser.add_argument(
         "--most-mb", type=float, default=60.0, help="of all files; some photos are left out then (default: %(default)g)"

@@ -14,6 +14,7 @@ from models.card import ModelCard, Task
 from models.style_net import StyleTrunk
 from models.vgg import LossNetwork
 from training.balance import measure_untrained
+from training.base_trunk import BaseTrunk, find_base
 from training.checkpoint import BEFORE
 from training.config import Gallery, Schedule, Stage, StyleSource, StyleWeights, read_gallery
 from training.data import CropPolicy, list_photos
@@ -70,13 +71,17 @@ class StyleRun:
     styles: tuple[StyleSource, ...]
     schedule: Schedule
     weights: StyleWeights
-    train_trunk: bool
     vector_pace: float = 1.0
     """How many times as fast as the learning rate says the vectors learn."""
-    card: ModelCard | None = None
-    """The trunk's, where it stays as it is."""
+    base: BaseTrunk | None = None
+    """The trunk's file, where it is not trained but stays as it is."""
     before: dict[str, Any] = field(default_factory=dict)
     """The training that trunk and vectors have already had."""
+
+    @property
+    def train_trunk(self) -> bool:
+        """Whether the trunk learns as well."""
+        return self.base is None
 
 
 def fit_style(options: argparse.Namespace, group: ProcessGroup) -> int:
@@ -90,13 +95,14 @@ def fit_style(options: argparse.Namespace, group: ProcessGroup) -> int:
     check_previews(options.zoo, [source])
     if options.from_scratch:
         check_trunk(options.zoo, _own_trunk(name), [name])
+    base = None if options.from_scratch else find_base(options.zoo, options.trunk)
     settings = run_settings(options, name, group)
     network = load_loss_network(options.loss_weights)
     weights = StyleWeights(options.content_weight, _style_weight(options, network, settings), options.tv_weight)
-    if options.from_scratch:
+    if base is None:
         run = _from_scratch(options, source, weights)
     else:
-        run = _on_trunk(options, source, weights, network, compare=not _has_checkpoint(options, settings))
+        run = _on_trunk(options, base, source, weights, network, compare=not _has_checkpoint(options, settings))
     return _run(options, run, network, settings)
 
 
@@ -104,9 +110,7 @@ def _from_scratch(options: argparse.Namespace, source: StyleSource, weights: Sty
     schedule = override(options, Schedule(SCRATCH_STAGES))
     torch.manual_seed(schedule.seed)
     trunk, trunk_name = StyleTrunk(options.width), _own_trunk(source.name)
-    return StyleRun(
-        source.name, trunk, trunk_name, trunk.neutral_norm(), (source,), schedule, weights, train_trunk=True
-    )
+    return StyleRun(source.name, trunk, trunk_name, trunk.neutral_norm(), (source,), schedule, weights)
 
 
 def _own_trunk(style: str) -> str:
@@ -120,16 +124,19 @@ def _has_checkpoint(options: argparse.Namespace, settings: RunSettings) -> bool:
 
 
 def _on_trunk(
-    options: argparse.Namespace, source: StyleSource, weights: StyleWeights, network: LossNetwork, *, compare: bool
+    options: argparse.Namespace,
+    base: BaseTrunk,
+    source: StyleSource,
+    weights: StyleWeights,
+    network: LossNetwork,
+    *,
+    compare: bool,
 ) -> StyleRun:
-    trunk, card = read_trunk(options.zoo / f"{options.trunk}.pt")
-    known = {style.card.name: style.norm_P for style in read_styles(options.zoo, card.digest)}
+    trunk, known = base.trunk, base.known_styles(options.zoo)
     known.pop(source.name, None)
     start_P = _start_of(options, trunk, known, weights, network) if known and compare else trunk.neutral_norm()
     schedule = override(options, Schedule(VECTOR_STAGES, VECTOR_LEARNING_RATE))
-    return StyleRun(
-        source.name, trunk, options.trunk, start_P, (source,), schedule, weights, train_trunk=False, card=card
-    )
+    return StyleRun(source.name, trunk, options.trunk, start_P, (source,), schedule, weights, base=base)
 
 
 def _start_of(
@@ -203,7 +210,6 @@ def _plan_gallery(options: argparse.Namespace, gallery: Gallery) -> StyleRun:
         gallery.styles,
         schedule,
         gallery.weights,
-        train_trunk=True,
         vector_pace=GALLERY_VECTOR_PACE,
         before=start.training,
     )
@@ -289,10 +295,12 @@ def _previewer(task: StyleTask, run: StyleRun, settings: RunSettings, examples: 
 
 
 def _export(task: StyleTask, run: StyleRun, training: dict[str, Any], zoo: Path, example_3HW: Tensor) -> None:
-    card = run.card or trunk_card(run.trunk, run.trunk_name, training)
+    card = run.base.card if run.base else trunk_card(run.trunk, run.trunk_name, training)
     for index, source in enumerate(run.styles):
         _export_preview(task, index, zoo / f"{source.name}.jpg", example_3HW)
-    if run.train_trunk:
+    if run.base:
+        run.base.bring_into(zoo)
+    else:
         export_trunk(run.trunk, card, zoo / f"{run.trunk_name}.pt")
     for source, norm_P in zip(run.styles, task.norms_SP, strict=True):
         style_card = _style_card(card, source, training)

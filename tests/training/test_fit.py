@@ -16,8 +16,9 @@ from PIL import Image
 
 from models.card import Task
 from tests.training.conftest import PREVIEW_SIZE, REPOSITORY, Fit
-from training import loop
+from training import base_trunk, loop
 from training.checkpoint import goes_on
+from training.options import DEFAULT_ZOO
 from training.zoo import read_archive, read_style, read_trunk
 
 TINY = ("--stages", "8x2@32", "4x2@48")
@@ -110,6 +111,54 @@ def test_a_new_style_is_a_vector_on_the_trunk(fit: Fit, tmp_path: Path, style_im
     assert (tmp_path / "zoo" / "trunk-w4.pt").read_bytes() == before
     assert (tmp_path / "zoo" / "stripes_1.jpg").exists()
     assert image_size(tmp_path / "run" / "preview.jpg") == (3 * PREVIEW_SIZE, 3 * PREVIEW_SIZE)
+
+
+def test_a_zoo_of_ones_own_gets_a_copy_of_the_shipped_trunk(
+    fit: Fit, tmp_path: Path, style_image: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fit_trunk(fit, tmp_path, style_image) == 0
+    shipped, own = tmp_path / "zoo", tmp_path / "own"
+    monkeypatch.setattr(base_trunk, "DEFAULT_ZOO", shipped)
+    caplog.set_level(logging.INFO)
+    # So small a rate that the vector stays what it starts from.
+    vector = ("style", style_image, "--trunk", "trunk-w4", "--zoo", own, "--stages", "1x2@32", "--learning-rate", 1e-12)
+
+    assert fit(*vector, "--name", "first") == 0
+    assert f"{own} has no trunk: {shipped / 'trunk-w4.pt'} is trained on, and copied there" in caplog.text
+    (own / "first.safetensors").unlink()
+    caplog.clear()
+    assert fit(*vector, "--name", "second") == 0
+
+    assert "has no trunk" not in caplog.text
+    assert sorted(path.name for path in own.iterdir()) == [
+        "first.jpg", "second.jpg", "second.safetensors", "trunk-w4.pt"
+    ]  # fmt: skip
+    second, trunk = read_style(own / "second.safetensors"), read_trunk(own / "trunk-w4.pt")
+    assert second.card.trunk_digest == trunk[1].digest
+    stripes_P, turned_P = (read_style(shipped / f"{name}.safetensors").norm_P for name in ("stripes", "turned"))
+    starts = (stripes_P, turned_P, (stripes_P + turned_P) / 2)
+    assert any(torch.allclose(second.norm_P, start_P, atol=1e-6) for start_P in starts)
+
+
+def test_a_trunk_that_is_not_there_is_missed_before_anything_is_computed(
+    fit: Fit, tmp_path: Path, style_image: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fit_trunk(fit, tmp_path, style_image) == 0
+    zoo, empty, shipped = tmp_path / "zoo", tmp_path / "empty", DEFAULT_ZOO
+    # Loss weights that cannot be read would be complained of next.
+    vector = ("style", style_image, "--loss-weights", tmp_path / "nowhere.pth")
+    caplog.set_level(logging.WARNING)
+    caplog.clear()
+
+    assert fit(*vector) == 1
+    assert fit(*vector, "--zoo", empty, "--trunk", "nope") == 1
+
+    beside, missing = (record.message for record in caplog.records)
+    assert f"There is no trunk 'trunk-w16' in {zoo}; it has trunk-w4: give" in beside
+    assert f"copy {shipped / 'trunk-w16.pt'} to {zoo}, or train" in beside
+    assert f"There is no trunk 'nope' in {empty}; {shipped} has trunk-w16: give" in missing
+    assert "--from-scratch" in missing
+    assert not empty.exists()
 
 
 def test_a_style_from_scratch_brings_its_own_trunk(fit: Fit, tmp_path: Path, style_image: Path) -> None:
@@ -404,7 +453,7 @@ def test_the_sentences(fit: Fit, tmp_path: Path, style_image: Path, caplog: pyte
         (("upscale", "--photos", tmp_path / "broken"), "None of the photos can be read"),
         (("style", tmp_path / "text.png", "--from-scratch"), "Cannot read the style image"),
         (("style", tmp_path / "nowhere.png", "--from-scratch"), "Cannot read the style image"),
-        ((*vector, "--trunk", "nowhere"), "Cannot read"),
+        ((*vector, "--trunk", "nowhere"), "There is no trunk 'nowhere'"),
         ((*vector, "--name", "Ünfit!"), "cannot be a name"),
         (("upscale", "--name", "../x4"), "cannot be a name"),
         (("style", style_image, "--from-scratch", "--name", "a" * 60), "-trunk' cannot be a name"),

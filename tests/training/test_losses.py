@@ -1,3 +1,4 @@
+import hashlib
 import sys
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from models.vgg import LossNetwork
+from training import losses
 from training.errors import LossWeightsError
 from training.losses import (
     CONTENT_LAYER,
@@ -192,8 +194,45 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_loss_network(tmp_path / "other.pth")
 
 
-def test_without_torchvision_the_sentence_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+def test_without_torchvision_the_weights_are_downloaded_once(
+    tmp_path: Path, loss_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    state = load_loss_network(loss_weights).features.state_dict()
+    torch.save({f"features.{key}": value for key, value in state.items()}, tmp_path / "all.pth")
+    digest = hashlib.sha256((tmp_path / "all.pth").read_bytes()).hexdigest()
+    served = (tmp_path / "all.pth").rename(tmp_path / f"vgg16-{digest[:8]}.pth")
+    monkeypatch.setattr(losses, "VGG16_ADDRESS", served.as_uri())
 
-    with pytest.raises(LossWeightsError, match="--loss-weights"):
+    load_loss_network(None)
+    served.unlink()
+    network = load_loss_network(None)
+
+    assert (tmp_path / "cache" / "hub" / "checkpoints" / served.name).exists()
+    assert all(value.equal(state[key]) for key, value in network.features.state_dict().items())
+    assert "100%" in capsys.readouterr().err
+
+
+def test_half_a_download_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    (tmp_path / "vgg16-397923af.pth").write_bytes(b"half of it")
+    monkeypatch.setattr(losses, "VGG16_ADDRESS", (tmp_path / "vgg16-397923af.pth").as_uri())
+
+    with pytest.raises(LossWeightsError, match="invalid hash"):
         load_loss_network(None)
+
+    assert not list((tmp_path / "cache" / "hub" / "checkpoints").iterdir())
+
+
+def test_without_a_network_the_sentence_names_the_file_and_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
+
+    with pytest.raises(LossWeightsError, match="could not be downloaded") as raised:
+        load_loss_network(None)
+
+    assert "fetch https://download.pytorch.org/models/vgg16-397923af.pth in some other way" in str(raised.value)
+    assert "--loss-weights vgg16-397923af.pth" in str(raised.value)
