@@ -96,7 +96,7 @@ async def _announce(app: FastAPI, address: str) -> None:
     call = f"stylize?style={style}" if style else f"upscale?factor={next(iter(catalog.upscalers))}"
     sys.stdout.write(
         f"\nImpasto paints on {address}\n\n"
-        f"    curl --data-binary @photo.jpg '{address}/{call}' -o painted.jpg\n\n"
+        f"    curl --fail-with-body --data-binary @photo.jpg '{address}/{call}' -o painted.jpg\n\n"
         f"API: {address}/docs   Stop: Ctrl-C\n\n"
     )
     sys.stdout.flush()

@@ -27,14 +27,16 @@ from service.settings import Settings, SettingsError
 UPLOADS_BYTES = 256_000_000
 """Most that a process holds of uploads which are not in the queue yet."""
 ANSWERS_BYTES = 256_000_000
-"""Most that it holds of results which are being fetched."""
+"""Most that it holds of pictures on their way to who waited for them."""
+FETCHED_BYTES = 128_000_000
+"""Most that it holds of results of jobs which are being fetched."""
 
 DESCRIPTION = """Paints and enlarges pictures, in real time.
 
 Send the picture's bytes, get the picture back:
 
-    curl --data-binary @photo.jpg 'localhost:8000/stylize?style=candy' -o painted.jpg
-    curl -F file=@photo.jpg 'localhost:8000/upscale?factor=4' -o large.jpg
+    curl --fail-with-body --data-binary @photo.jpg 'localhost:8000/stylize?style=candy' -o painted.jpg
+    curl --fail-with-body -F file=@photo.jpg 'localhost:8000/upscale?factor=4' -o large.jpg
 
 With the header `Prefer: respond-async` the answer comes at once, and the picture from `/jobs/{job_id}/result`.
 Errors are `application/problem+json` (RFC 9457)."""
@@ -55,6 +57,8 @@ def create_app(settings: Settings) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
         # To http://, as behind TLS the scheme looks here: a photo and its key would be sent once more, in the clear.
         redirect_slashes=False,
+        # What generated clients call their functions.
+        generate_unique_id_function=lambda route: route.name,
     )
     handlers.install(app)
     app.add_middleware(HeadMiddleware)
@@ -92,6 +96,7 @@ def _services(settings: Settings, broker: Broker, metrics: Metrics) -> Services:
         settings=settings,
         bodies=BodyReader(settings.max_upload_bytes, settings.upload_timeout_s, Memory(uploads)),
         answers=Memory(ANSWERS_BYTES),
+        fetched=Memory(FETCHED_BYTES),
         jobs=jobs,
         followers=Followers(broker.events, jobs),
         fleet=Fleet(broker.commands),

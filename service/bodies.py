@@ -11,6 +11,8 @@ from starlette.requests import Request
 
 from service.memory import Content, Memory
 from service.problems import (
+    BadParameter,
+    EncodedBody,
     MalformedMultipart,
     MissingFile,
     QueueFull,
@@ -19,6 +21,7 @@ from service.problems import (
     UploadTimeout,
 )
 
+FILE_FIELD = "file"
 ENVELOPE_BYTES = 64 * 1024
 """What a form may hold besides its file."""
 
@@ -53,9 +56,12 @@ class BodyReader:
     async def read(self, request: Request) -> Body:
         """Reads a raw body, whatever its content type, or the field `file` of a form.
 
-        Raises `TooManyBytes`, `UploadTimeout`, `MalformedMultipart`, `MissingFile`, `ServiceStopping`, or `QueueFull`
-        where too many bytes are being read.
+        Raises `EncodedBody`, `TooManyBytes`, `UploadTimeout`, `MalformedMultipart`, `MissingFile`, `BadParameter` for
+        other fields, `ServiceStopping`, or `QueueFull` where too many bytes are being read.
         """
+        encoding = request.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            raise EncodedBody(encoding)
         timeout = asyncio.timeout(0 if self._is_dismissed else self._timeout_s)
         self._reading.add(timeout)
         try:
@@ -123,15 +129,23 @@ async def _read_form(request: Request, stream: AsyncGenerator[bytes, None], limi
     _check_declared_length(request, most, limit)
     form = await _parse_form(request, _limited(stream, most, limit), most)
     try:
-        file = form.get("file")
+        file = form.get(FILE_FIELD)
         if not isinstance(file, UploadFile):
             raise MissingFile
+        _refuse_other_fields(form)
         data = await file.read()
     finally:
         await form.close()
     if len(data) > limit:
         raise TooManyBytes(limit)
     return data, file.filename or ""
+
+
+def _refuse_other_fields(form: FormData) -> None:
+    """What a client thinks are parameters would go unheard."""
+    reasons = [(name[:64], "send it in the query string, not in the form") for name in form if name != FILE_FIELD]
+    if reasons:
+        raise BadParameter.because(reasons)
 
 
 async def _parse_form(request: Request, stream: AsyncGenerator[bytes, None], most: int) -> FormData:

@@ -35,7 +35,7 @@ async def deliver(
     job = submission.job
     if preference.respond_async and not preference.wait_s:
         await services.jobs.submit(submission)
-        return accepted(request, job.id)
+        return accepted(request, submission)
     if services.answers.is_full:
         # By clients that read slowly: there would be no room for the answer.
         raise QueueFull.of_answers()
@@ -46,7 +46,7 @@ async def deliver(
         outcome = await while_connected(request, submit_and_wait(services, submission, preference))
     except (DeadlinePassed, ServiceStopping):
         if preference.respond_async:
-            return accepted(request, job.id)
+            return accepted(request, submission)
         await withdraw(services, job.id)
         raise
     except ClientDisconnect:

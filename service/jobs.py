@@ -5,7 +5,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TypeVar, cast
 
 import anyio.to_thread
@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 THREADS = 16
 JOB_ID = re.compile(r"[0-9a-f]{32}")
+LOOK_S = 10.0
+"""Seconds after which one looks for a job though nobody has announced its end: RQ's own tools, or a Redis that drops
+what it has no room for, may have ended it without a word."""
 PATIENCE_S = 2.0
 """Seconds in which Redis must have told how the queue is."""
 AMPLE_S = 0.25
@@ -109,13 +112,15 @@ class JobQueue:
         end = asyncio.get_running_loop().time() + timeout_s
         while True:
             if not self._is_dismissed:
-                await _wait_until(job_id, waker, end)
+                await _wait(waker, min(end, asyncio.get_running_loop().time() + LOOK_S))
             waker.clear()
             outcome = await self._take(job_id)
             if outcome is not None:
                 return outcome
             if self._is_dismissed:
                 raise ServiceStopping().of_job(job_id)
+            if asyncio.get_running_loop().time() >= end:
+                raise DeadlinePassed().of_job(job_id)
 
     async def picture_bytes(self, job_id: str) -> int:
         """Size of the picture of a finished job."""
@@ -177,12 +182,10 @@ class JobQueue:
             return await complete(anyio.to_thread.run_sync(call, limiter=self._limiter))
 
 
-async def _wait_until(job_id: str, waker: asyncio.Event, end: float) -> None:
-    try:
+async def _wait(waker: asyncio.Event, end: float) -> None:
+    with suppress(TimeoutError):
         async with asyncio.timeout_at(end):
             await waker.wait()
-    except TimeoutError:
-        raise DeadlinePassed().of_job(job_id) from None
 
 
 def _check_id(job_id: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import time
+import unicodedata
 import uuid
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -38,7 +39,7 @@ class Order:
     content: Content
     upload: Upload
     stem: str
-    """The uploaded file's name without its ending, safe in a header."""
+    """The uploaded file's name without its ending, safe as a name."""
     format: PictureFormat
     quality: int
     preference: Preference
@@ -131,9 +132,9 @@ def reduced(width: int, height: int, size: int | None) -> tuple[int, int]:
 
 
 def safe_stem(filename: str) -> str:
-    """The file's name without folders and ending, in characters that need no quoting."""
-    stem = PurePath(filename.replace("\\", "/")).stem
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem)[:64].strip("_") or "picture"
+    """The file's name without folders and ending, in letters and digits of any script."""
+    stem = unicodedata.normalize("NFC", PurePath(filename.replace("\\", "/")).stem)
+    return re.sub(r"[^\w-]+", "_", stem)[:64].strip("_") or "picture"
 
 
 def fingerprint(upload: Upload, task: str, job: Job) -> str:

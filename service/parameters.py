@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from service.problems import BadParameter
 from worker.contract import MIN_SIDE, PictureFormat, parse_blend
@@ -27,19 +28,24 @@ def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
+def _absent_if_empty(value: Any) -> Any:
+    """HTML forms and some clients send what is not given as `name=`."""
+    return None if value == "" else value
+
+
 class OutputParameters(BaseModel):
     """How the picture is to be written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Annotated[Literal["jpeg", "jpg", "png", "webp", "avif"] | None, BeforeValidator(_lower)] = Field(
-        None,
-        description="File format of the answer; without it `Accept` decides, then the upload's own.",
-        examples=[None],
-    )
-    quality: int | None = Field(
-        None, ge=1, le=100, description="1 to 100, for JPEG (90), WebP (85) and AVIF (70).", examples=[None]
-    )
+    format: Annotated[
+        Literal["jpeg", "jpg", "png", "webp", "avif"] | SkipJsonSchema[None],
+        BeforeValidator(_lower),
+        BeforeValidator(_absent_if_empty),
+    ] = Field(None, description="File format of the answer; without it `Accept` decides, then the upload's own.")
+    quality: Annotated[
+        Annotated[int, Field(ge=1, le=100)] | SkipJsonSchema[None], BeforeValidator(_absent_if_empty)
+    ] = Field(None, description="1 to 100, for JPEG (90), WebP (85) and AVIF (70).")
 
     @property
     def picture_format(self) -> PictureFormat | None:
@@ -60,13 +66,9 @@ class StylizeParameters(OutputParameters):
     )
     strength: float = Field(1.0, ge=0, le=1, description="0 gives the photo, 1 the painting, between them a mix.")
     preserve_color: bool = Field(False, description="Keep the photo's colours; take only the painting's brightness.")
-    size: int | None = Field(
-        None,
-        ge=MIN_SIDE,
-        le=65535,
-        description="Longest side in px to reduce the photo to before painting; none keeps its size.",
-        examples=[None],
-    )
+    size: Annotated[
+        Annotated[int, Field(ge=MIN_SIDE, le=65535)] | SkipJsonSchema[None], BeforeValidator(_absent_if_empty)
+    ] = Field(None, description="Longest side in px to reduce the photo to before painting; none keeps its size.")
 
     @property
     def styles(self) -> dict[str, float]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, Self
 
-from worker.contract import HEARTBEAT_S
+from worker.contract import HEARTBEAT_S, MIN_SIDE
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:impasto:problem:"
@@ -209,6 +209,19 @@ class MalformedMultipart(Problem):
     status, slug, title = 400, "malformed-multipart", "Malformed form"
 
 
+class EncodedBody(Problem):
+    """The body is compressed."""
+
+    status, slug, title = 415, "encoded-body", "Compressed body"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"The body is encoded ({encoding[:64]!r}); send the picture's own bytes.")
+
+    def headers(self) -> dict[str, str]:
+        """What RFC 9110 asks of this 415: the encodings that are taken, which is none."""
+        return {"Accept-Encoding": "identity"}
+
+
 class MissingFile(Problem):
     """The form has no field `file`."""
 
@@ -228,6 +241,29 @@ class UnsupportedPicture(Problem):
     """The file is no picture, or of a kind that is not read."""
 
     status, slug, title = 415, "unsupported-picture", "Not a picture we read"
+
+
+class AnimatedPicture(Problem):
+    """The file has frames that follow each other."""
+
+    status, slug, title = 415, "animated-picture", "Animated picture"
+
+    @classmethod
+    def of_format(cls, name: str) -> Self:
+        """The problem of an animation in that file format."""
+        return cls(f"Animated {name.upper()} is not supported; send a still picture.")
+
+
+class TooFewPixels(Problem):
+    """The picture is smaller than the networks take."""
+
+    status, slug, title = 422, "too-few-pixels", "Picture too small"
+
+    @classmethod
+    def of_size(cls, width: int, height: int) -> Self:
+        """The problem of a picture of that size in px."""
+        detail = f"The picture has {width} x {height} px; each side must have at least {MIN_SIDE}."
+        return cls(detail, extensions={"min_side": MIN_SIDE})
 
 
 class TooManyBytes(Problem):

@@ -8,8 +8,10 @@ from redis import Redis
 from redis.client import Pipeline
 from rq import Queue, Retry
 from rq.exceptions import NoSuchJobError
+from rq.executions import ExecutionRegistry
 from rq.job import Job as RQJob
 from rq.job import JobStatus as RQStatus
+from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from service.problems import JobStarted, UnknownJob
@@ -69,6 +71,10 @@ class RQClient:
     def job_key(job_id: str) -> str:
         """Hash: RQ's own record of a job. Expires."""
         return str(RQJob.key_for(job_id))
+
+    @staticmethod
+    def _results_key(job_id: str) -> str:
+        return str(Result.get_key(job_id))  # type: ignore[no-untyped-call]
 
     @staticmethod
     def is_open(status: bytes | None) -> bool:
@@ -133,6 +139,8 @@ class RQClient:
             filename=rq_job.meta[FILENAME],
             ahead=None if result else self._queue_of(rq_job).get_job_position(job_id),
             result=result,
+            submitted_at=rq_job.kwargs["submitted_at"],
+            expires_at=rq_job.ended_at.timestamp() + rq_job.kwargs["result_ttl_s"] if rq_job.ended_at else None,
         )
 
     def cancel(self, job_id: str) -> None:
@@ -156,8 +164,14 @@ class RQClient:
         return bool(self._redis.eval(WITHDRAW, len(keys), *keys, *arguments))
 
     def _forget(self, rq_job: RQJob) -> None:
-        rq_job.delete()
-        self._redis.unlink(output_key(rq_job.id), input_key(rq_job.id))
+        # Not RQ's own delete: it fails where a worker that died has left the id of its run, which outlives the run.
+        job_id, queue = rq_job.id, self._queue_of(rq_job)
+        records = (self.job_key(job_id), self._results_key(job_id), ExecutionRegistry(job_id, self._redis).key)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.unlink(*records, output_key(job_id), input_key(job_id))
+            for registry in (queue.finished_job_registry, queue.failed_job_registry):
+                pipe.zrem(registry.key, job_id)
+            pipe.execute()
 
     def _queue_of(self, rq_job: RQJob) -> Queue:
         return self._queues[Lane.BULK if rq_job.origin == Lane.BULK.queue else Lane.INTERACTIVE]

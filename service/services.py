@@ -23,7 +23,10 @@ class Services:
     settings: Settings
     bodies: BodyReader
     answers: Memory
-    """For results that are being fetched."""
+    """For pictures on their way to who waited for them."""
+    fetched: Memory
+    """For results of jobs that are being fetched, as often and as slowly as a client likes: apart, so that they keep
+    nobody from a new picture."""
     jobs: JobQueue
     followers: Followers
     fleet: Fleet

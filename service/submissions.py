@@ -60,3 +60,7 @@ class JobState(Progress):
     format: PictureFormat
     fingerprint: str
     filename: str
+    submitted_at: float
+    """Unix time in s."""
+    expires_at: float | None
+    """Unix time in s at which a closed job's result is forgotten."""

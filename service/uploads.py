@@ -9,7 +9,14 @@ from typing import Final
 from PIL import ExifTags, Image, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
-from service.problems import BrokenPicture, EmptyBody, TooManyPixels, UnsupportedPicture
+from service.problems import (
+    AnimatedPicture,
+    BrokenPicture,
+    EmptyBody,
+    TooFewPixels,
+    TooManyPixels,
+    UnsupportedPicture,
+)
 from service.structure import check_structure
 from worker.contract import MIN_SIDE
 
@@ -17,7 +24,7 @@ register_heif_opener()
 # Sizes are checked here, against the operator's limit, before anything could be decoded.
 Image.MAX_IMAGE_PIXELS = None
 
-READ: Final = "JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP and still GIF"
+READ: Final = "JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or still GIF"
 TRANSPOSED: Final = range(5, 9)
 """EXIF orientations that exchange width and height."""
 UPRIGHT: Final = ("TIFF", "HEIF")
@@ -55,7 +62,8 @@ class Upload:
 def validate(data: bytes, max_pixels: int) -> Upload:
     """Reads the header of an uploaded file.
 
-    Raises `EmptyBody`, `UnsupportedPicture`, `BrokenPicture`, or `TooManyPixels` over `max_pixels`.
+    Raises `EmptyBody`, `UnsupportedPicture`, `AnimatedPicture`, `BrokenPicture`, `TooFewPixels`, or `TooManyPixels`
+    over `max_pixels`.
     """
     if not data:
         raise EmptyBody
@@ -66,7 +74,7 @@ def validate(data: bytes, max_pixels: int) -> Upload:
     image = _open(data, found)
     _check_size(image.width, image.height, max_pixels)
     if found in ANIMATED and _is_animated(image):
-        raise UnsupportedPicture(f"Animated {found.upper()} is not supported; send a still picture.")
+        raise AnimatedPicture.of_format(found)
     width, height = _upright(image)
     digest = hashlib.sha256(data).hexdigest()
     return Upload(digest, found, width, height, _has_alpha(image))
@@ -132,7 +140,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
             extensions={"max_pixels": max_pixels},
         )
     if min(width, height) < MIN_SIDE:
-        raise UnsupportedPicture(f"The picture has {width} x {height} px; each side must have at least {MIN_SIDE}.")
+        raise TooFewPixels.of_size(width, height)
 
 
 def _upright(image: Image.Image) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service.answers import is_unchanged
-from service.openapi import BYTES, ETAG, UNCHANGED_ANSWER, problem_answers
+from service.openapi import BYTES, ETAG, IF_NONE_MATCH, UNCHANGED_ANSWER, problem_answers
 from service.problems import NoPreview, NoWorker, QueueUnavailable, UnknownStyle
 from service.services import ServicesDep
 from worker.contract import StyleInfo
@@ -57,6 +57,7 @@ async def list_styles(request: Request, services: ServicesDep) -> list[StyleDocu
         **UNCHANGED_ANSWER,
         **problem_answers(UnknownStyle, NoPreview, NoWorker, QueueUnavailable),
     },
+    openapi_extra=IF_NONE_MATCH,
 )
 async def read_preview(request: Request, name: str, services: ServicesDep) -> Response:
     """Gives a JPEG."""

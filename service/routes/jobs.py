@@ -7,20 +7,26 @@ from service.answers import (
     JobDocument,
     is_unchanged,
     picture_headers,
-    progress_document,
+    state_document,
     unsuccessful,
 )
 from service.memory import Content
-from service.openapi import PICTURE_ANSWER, UNCHANGED_ANSWER, problem_answers
+from service.openapi import IF_NONE_MATCH, PICTURE_ANSWER, UNCHANGED_ANSWER, problem_answers
 from service.problems import (
+    BrokenPicture,
+    DeadlinePassed,
     JobCanceled,
     JobFailed,
+    JobLost,
     JobStarted,
     QueueFull,
     QueueUnavailable,
     ResultNotReady,
+    TooManyPixels,
     Unauthorized,
+    UnknownFactor,
     UnknownJob,
+    UnknownStyle,
 )
 from service.security import require_key
 from service.services import Services, ServicesDep
@@ -29,6 +35,8 @@ from worker.contract import JobStatus
 router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"], dependencies=[Depends(require_key)])
 
 COMMON = (Unauthorized, UnknownJob, QueueUnavailable)
+FAILURES = (BrokenPicture, UnknownStyle, UnknownFactor, TooManyPixels, JobLost, JobFailed, DeadlinePassed)
+"""What a worker may have met."""
 CACHE_CONTROL = "private, no-cache"
 """Others must not keep the picture, and the client must ask whether it is still there."""
 
@@ -42,7 +50,7 @@ CACHE_CONTROL = "private, no-cache"
 )
 async def read_job(request: Request, job_id: str, services: ServicesDep) -> JobDocument:
     """Tells whether a job waits, runs or is closed."""
-    return progress_document(request, await services.jobs.state(job_id))
+    return state_document(request, await services.jobs.state(job_id))
 
 
 @router.get(
@@ -53,8 +61,9 @@ async def read_job(request: Request, job_id: str, services: ServicesDep) -> JobD
     responses={
         **PICTURE_ANSWER,
         **UNCHANGED_ANSWER,
-        **problem_answers(*COMMON, ResultNotReady, JobCanceled, JobFailed, QueueFull),
+        **problem_answers(*COMMON, ResultNotReady, JobCanceled, QueueFull, *FAILURES),
     },
+    openapi_extra=IF_NONE_MATCH,
 )
 async def read_result(request: Request, job_id: str, services: ServicesDep) -> Response:
     """Gives the picture, as often as asked until it expires."""
@@ -73,14 +82,14 @@ async def read_result(request: Request, job_id: str, services: ServicesDep) -> R
 async def _fetch(services: Services, job_id: str) -> Content:
     """The picture. Raises `QueueFull` where too many are on their way to clients, and `UnknownJob`."""
     size = await services.jobs.picture_bytes(job_id)
-    if not services.answers.take(size):
+    if not services.fetched.take(size):
         raise QueueFull.of_answers()
     try:
         data = await services.jobs.picture(job_id)
     finally:
-        services.answers.give_back(size)
-    services.answers.hold(len(data))
-    return Content(data, services.answers)
+        services.fetched.give_back(size)
+    services.fetched.hold(len(data))
+    return Content(data, services.fetched)
 
 
 @router.delete("", status_code=204, summary="Cancel or forget a job", responses=problem_answers(*COMMON, JobStarted))

@@ -8,13 +8,15 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from service import orders
 from service.answers import JobDocument
 from service.delivery import deliver
-from service.openapi import LOCATION, PICTURE_ANSWER, PICTURE_BODY, problem_answers
+from service.openapi import ACCEPTED, CACHE_STATUS, PICTURE_ANSWER, PICTURE_REQUEST, problem_answers
 from service.parameters import StylizeParameters, UpscaleParameters, refuse_repeated
 from service.problems import (
+    AnimatedPicture,
     BadParameter,
     BrokenPicture,
     DeadlinePassed,
     EmptyBody,
+    EncodedBody,
     JobFailed,
     JobLost,
     MalformedMultipart,
@@ -23,6 +25,7 @@ from service.problems import (
     QueueFull,
     QueueUnavailable,
     ServiceStopping,
+    TooFewPixels,
     TooManyBytes,
     TooManyPixels,
     TooManyRequests,
@@ -36,11 +39,11 @@ from service.security import admit
 from service.services import ServicesDep
 
 ANSWERS = {
-    **PICTURE_ANSWER,
-    202: {"model": JobDocument, "description": "With `Prefer: respond-async`: queued.", "headers": LOCATION},
+    200: {**PICTURE_ANSWER[200], "headers": {**PICTURE_ANSWER[200]["headers"], **CACHE_STATUS}},
+    202: {"model": JobDocument, "description": "With `Prefer: respond-async`: queued.", "headers": ACCEPTED},
     **problem_answers(
         *(EmptyBody, BrokenPicture, MalformedMultipart, Unauthorized, TooManyBytes, TooManyPixels, UnsupportedPicture),
-        *(UploadTimeout, TooManyRequests),
+        *(EncodedBody, AnimatedPicture, TooFewPixels, UploadTimeout, TooManyRequests),
         *(BadParameter, MissingFile, JobFailed, QueueFull, QueueUnavailable, NoWorker),
         *(JobLost, ServiceStopping, DeadlinePassed),
     ),
@@ -54,14 +57,14 @@ router = APIRouter(tags=["pictures"], dependencies=[Depends(admit), Depends(refu
     summary="Paint a picture",
     response_class=Response,
     responses={**ANSWERS, **problem_answers(UnknownStyle)},
-    openapi_extra=PICTURE_BODY,
+    openapi_extra=PICTURE_REQUEST,
 )
 async def stylize(
     request: Request, parameters: Annotated[StylizeParameters, Query()], services: ServicesDep
 ) -> Response:
     """Paints the uploaded picture in a style, or a blend of styles.
 
-    `curl --data-binary @photo.jpg 'localhost:8000/stylize?style=candy' -o painted.jpg`
+    `curl --fail-with-body --data-binary @photo.jpg 'localhost:8000/stylize?style=candy' -o painted.jpg`
     """
     started = time.perf_counter()
     model = await services.fleet.find(lambda catalog: catalog.blend(parameters.styles))
@@ -74,15 +77,15 @@ async def stylize(
     "/upscale",
     summary="Enlarge a picture",
     response_class=Response,
-    responses={**ANSWERS, **problem_answers(UnknownFactor, BadParameter, MissingFile)},
-    openapi_extra=PICTURE_BODY,
+    responses={**ANSWERS, **problem_answers(UnknownFactor, BadParameter, MissingFile, TooFewPixels)},
+    openapi_extra=PICTURE_REQUEST,
 )
 async def upscale(
     request: Request, parameters: Annotated[UpscaleParameters, Query()], services: ServicesDep
 ) -> Response:
     """Enlarges the uploaded picture by a factor.
 
-    `curl --data-binary @photo.jpg 'localhost:8000/upscale?factor=4' -o large.jpg`
+    `curl --fail-with-body --data-binary @photo.jpg 'localhost:8000/upscale?factor=4' -o large.jpg`
     """
     started = time.perf_counter()
     model = await services.fleet.find(lambda catalog: catalog.upscaler(parameters.factor).digest)

@@ -22,7 +22,6 @@ pytestmark = pytest.mark.anyio
 
 JPEG = encode("JPEG")
 PAINT = "/stylize?style=candy"
-MADE = (("200", "ETag"), ("202", "Location"))
 
 
 def test_importing_the_app_loads_no_models() -> None:
@@ -250,45 +249,6 @@ async def test_request_id(redis_url: str, offered: str, kept: bool) -> None:
         answered = (await client.get("/livez", headers={"X-Request-Id": offered})).headers["x-request-id"]
     assert (answered == offered) is kept
     assert answered
-
-
-async def test_every_problem_of_openapi_is_a_problem_document(redis_url: str) -> None:
-    async with serving(redis_url) as client:
-        paths = (await client.get("/openapi.json")).json()["paths"]
-    for operations in paths.values():
-        for operation in operations.values():
-            errors = {status: answer for status, answer in operation["responses"].items() if status >= "4"}
-            assert all("application/problem+json" in answer.get("content", {}) for answer in errors.values()), errors
-
-
-async def test_openapi_names_what_clients_go_on_by(redis_url: str) -> None:
-    async with serving(redis_url) as client:
-        document = (await client.get("/openapi.json")).json()
-    headers = {
-        (path, method, status, header)
-        for path, operations in document["paths"].items()
-        for method, operation in operations.items()
-        for status, answer in operation["responses"].items()
-        for header in answer.get("headers", {})
-        if header != "Server-Timing"
-    }
-    result, preview = "/jobs/{job_id}/result", "/styles/{name}/preview"
-    assert {key for key in headers if key[3] != "Retry-After"} == {
-        *((path, "post", status, header) for path in ("/stylize", "/upscale") for status, header in MADE),
-        *((result, "get", status, "ETag") for status in ("200", "304")),
-        *((preview, "get", status, "ETag") for status in ("200", "304")),
-    }
-    retried = {(path, method, status) for path, method, status, header in headers if header == "Retry-After"}
-    busy = {
-        (path, method, status)
-        for path, operations in document["paths"].items()
-        for method, operation in operations.items()
-        for status in operation["responses"]
-        if status in ("429", "503")
-    }
-    assert retried == busy | {(result, "get", "409")}
-    problem = document["paths"]["/stylize"]["post"]["responses"]["504"]["content"]["application/problem+json"]
-    assert "job_id" in problem["schema"]["properties"]
 
 
 @pytest.mark.parametrize(

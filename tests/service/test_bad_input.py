@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 import resource
 from collections.abc import AsyncIterator
 
@@ -28,8 +29,8 @@ def form(*lines: str) -> bytes:
         (PAINT, b"", 400, "empty-body", "--data-binary"),
         (PAINT, JPEG[:30], 400, "broken-picture", "JPEG"),
         (PAINT, b"hello", 415, "unsupported-picture", "HEIC"),
-        (PAINT, animated("GIF"), 415, "unsupported-picture", "Animated GIF"),
-        (PAINT, encode("PNG", (15, 15)), 415, "unsupported-picture", "at least 16"),
+        (PAINT, animated("GIF"), 415, "animated-picture", "Animated GIF"),
+        (PAINT, encode("PNG", (15, 15)), 422, "too-few-pixels", "at least 16"),
         (PAINT, huge_png(30_000, 30_000), 413, "too-many-pixels", "52 megapixels"),
         ("/upscale?factor=4", huge_png(5000, 4000), 413, "too-many-pixels", "use factor=2"),
         ("/upscale?factor=2", encode("PNG", (9000, 16)) + b"", 200, "", ""),
@@ -75,6 +76,24 @@ async def test_the_table(
     assert problem["type"] == f"urn:impasto:problem:{kind}"
     assert problem["status"] == status
     assert says in problem["detail"]
+
+
+async def test_fields_of_a_form_are_no_parameters(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    async with serving(redis_url) as client:
+        files = {"file": ("a.jpg", JPEG, "image/jpeg")}
+        response = await client.post(PAINT, files=files, data={"size": "64", "strength": "0"})
+    assert response.status_code == 422
+    assert {each["parameter"] for each in response.json()["errors"]} == {"size", "strength"}
+    assert "query string" in response.json()["detail"]
+
+
+async def test_a_compressed_body_is_named(redis: Redis, redis_url: str) -> None:
+    report(redis)
+    async with serving(redis_url) as client:
+        response = await client.post(PAINT, content=gzip.compress(JPEG), headers={"Content-Encoding": "gzip"})
+    assert (response.status_code, response.headers["accept-encoding"]) == (415, "identity")
+    assert response.json()["type"] == "urn:impasto:problem:encoded-body"
 
 
 async def test_unknown_style_lists_the_near_ones(redis: Redis, redis_url: str) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from tests.service.stand_in import PAINTED, Answer, StandIn, finished
+from tests.service.stand_in import PAINTED, Answer, StandIn, as_in_catalog
 from tests.service.support import encode, serving
 from worker.contract import ErrorCode, Job, JobResult, JobStatus, cached_bytes_key
 
@@ -16,12 +16,6 @@ pytestmark = pytest.mark.anyio
 JPEG = encode("JPEG")
 PAINT = "/stylize?style=candy"
 CACHE = {"cache_ttl_s": 60}
-
-
-def as_in_catalog(job: Job, data: bytes) -> Answer:
-    """A picture made with the weights that the worker reports."""
-    result, picture = finished(job, data)
-    return JobResult(**{**vars(result), "model": "c0"}), picture
 
 
 async def painted(client: httpx.AsyncClient, path: str = PAINT, **options: Any) -> httpx.Response:

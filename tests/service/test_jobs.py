@@ -41,6 +41,7 @@ async def test_async_job_is_answered_as_often_as_asked(redis: Redis, redis_url: 
     assert accepted.headers["preference-applied"] == "respond-async"
     assert accepted.json()["status"] == "queued"
     assert (state["status"], state["width"], state["height"]) == ("finished", 8, 6)
+    assert (state["task"], state["media_type"]) == ("stylize", "image/jpeg")
     assert first.content == again.content == PAINTED
     assert first.headers["content-type"] == "image/jpeg"
     assert first.headers["content-disposition"] == 'inline; filename="picture-candy.jpg"'
@@ -133,6 +134,34 @@ async def test_failed_job_says_why(redis: Redis, redis_url: str) -> None:
     assert (result.status_code, result.json()) == (400, state["problem"])
     assert state["problem"]["job_id"] == state["id"]
     assert not worker.jobs.empty()
+
+
+async def test_a_job_that_a_dead_worker_had_before_is_forgotten(redis: Redis, redis_url: str) -> None:
+    with StandIn(redis):
+        async with serving(redis_url) as client:
+            job_url = (await client.post(PAINT, content=JPEG, headers=ASYNC)).headers["location"]
+            await wait_closed(client)
+            job_id = job_url.rsplit("/", 1)[-1]
+            # RQ's note of a run outlives its record of the run.
+            redis.zadd(f"rq:executions:{job_id}", {"gone": 2e10})
+            forgotten = await client.delete(job_url)
+            after = await client.get(job_url)
+    assert (forgotten.status_code, after.status_code) == (204, 404)
+    assert not list(redis.scan_iter(f"*{job_id}*"))
+
+
+async def test_a_job_that_is_ended_without_a_word_is_found_lost(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `rq empty` does it, or a Redis that drops what it has no room for."""
+    monkeypatch.setattr(jobs, "LOOK_S", 0.05)
+    report(redis)
+    async with serving(redis_url) as client:
+        waiting = asyncio.create_task(client.post(PAINT, content=JPEG))
+        job_id = (await asyncio.to_thread(peek, redis)).decode()
+        redis.delete(f"rq:job:{job_id}", QUEUE_KEY)
+        response = await waiting
+    assert (response.status_code, response.json()["type"]) == (503, "urn:impasto:problem:job-lost")
 
 
 @pytest.mark.parametrize("job_id", ["0" * 32, "nonsense", "%00", "a" * 400])

@@ -111,7 +111,7 @@ async def test_a_result_larger_than_the_queue_may_be_is_taken_by_an_empty_one(re
 async def test_results_are_not_fetched_by_more_than_memory_allows(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "ANSWERS_BYTES", len(PAINTED) + 1)
+    monkeypatch.setattr(app, "FETCHED_BYTES", len(PAINTED) + 1)
     first_has_it = asyncio.Event()
     go_on = asyncio.Event()
     fetch = JobQueue.picture
@@ -129,6 +129,7 @@ async def test_results_are_not_fetched_by_more_than_memory_allows(
             first = asyncio.create_task(client.get(f"{job_url}/result"))
             await first_has_it.wait()
             refused = await client.get(f"{job_url}/result")
+            assert (await client.post(PAINT, content=JPEG)).status_code == 200, "new pictures do not wait for fetchers"
             go_on.set()
             assert (await first).content == PAINTED
             assert (await client.get(f"{job_url}/result")).content == PAINTED
@@ -406,7 +407,7 @@ def test_clients_that_read_slowly_get_their_answer(
         return next(less)
 
     monkeypatch.setattr(server, "UNREAD_S", 0.01)
-    monkeypatch.setattr(server.WholeAnswers, "get_write_buffer_size", size_by_a_slow_client)
+    monkeypatch.setattr(server.WholeAnswers, "unread_bytes", size_by_a_slow_client)
     with asking_for_a_huge_picture(redis, redis_url) as client:
         for _ in range(6):
             assert looks.acquire(timeout=20)

@@ -49,6 +49,23 @@ async def test_form_is_enlarged(redis: Redis, redis_url: str) -> None:
     assert (job.factor, job.quality) == (4, 50)
 
 
+@pytest.mark.parametrize(
+    ("filename", "plain", "whole"),
+    [
+        ("mon été 日本.jpg", "mon_ete_-candy.jpg", "mon_%C3%A9t%C3%A9_%E6%97%A5%E6%9C%AC-candy.jpg"),
+        ("日本.jpg", "candy.jpg", "%E6%97%A5%E6%9C%AC-candy.jpg"),
+    ],
+)
+async def test_a_file_keeps_its_name_in_any_script(
+    redis: Redis, redis_url: str, filename: str, plain: str, whole: str
+) -> None:
+    with StandIn(redis):
+        async with serving(redis_url) as client:
+            response = await client.post("/stylize?style=candy", files={"file": (filename, JPEG, "image/jpeg")})
+    expected = f"inline; filename=\"{plain}\"; filename*=UTF-8''{whole}"
+    assert response.headers["content-disposition"] == expected
+
+
 async def test_answer_says_how_it_came_about(redis: Redis, redis_url: str) -> None:
     with StandIn(redis):
         async with serving(redis_url) as client:

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from service.problems import BrokenPicture, EmptyBody, Problem, TooManyPixels, UnsupportedPicture
+from service.problems import (
+    AnimatedPicture,
+    BrokenPicture,
+    EmptyBody,
+    Problem,
+    TooFewPixels,
+    TooManyPixels,
+    UnsupportedPicture,
+)
 from service.uploads import InputFormat, sniff, validate
 from tests.service.support import animated, encode, huge_png, rotated
 
@@ -52,7 +60,7 @@ def test_size_is_upright(image_format: str, orientation: int, expected: tuple[in
 
 @pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "AVIF"])
 def test_animation_is_refused(image_format: str) -> None:
-    with pytest.raises(UnsupportedPicture, match=f"Animated {image_format}"):
+    with pytest.raises(AnimatedPicture, match=f"Animated {image_format}"):
         validate(animated(image_format), LIMIT)
 
 
@@ -78,7 +86,7 @@ def test_shortest_side(size: tuple[int, int], taken: bool) -> None:
     if taken:
         assert validate(encode("PNG", size), LIMIT).width == 16
         return
-    with pytest.raises(UnsupportedPicture, match="at least 16"):
+    with pytest.raises(TooFewPixels, match="at least 16"):
         validate(encode("PNG", size), LIMIT)
 
 
