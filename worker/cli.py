@@ -3,6 +3,7 @@
 import importlib.metadata
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -14,7 +15,7 @@ import typer
 
 from models.card import Task
 from worker.contract import MIN_SIDE, PictureFormat, parse_blend
-from worker.errors import WorkerError
+from worker.errors import CommandError, WorkerError
 
 if TYPE_CHECKING:
     from worker.catalog import Catalog
@@ -61,6 +62,13 @@ def _parse_format(text: str) -> PictureFormat:
         raise typer.BadParameter(f"{text!r} is none of {', '.join(PictureFormat)}.") from error
 
 
+def _parse_device(text: str) -> str:
+    for device in filter(None, map(str.strip, text.split(","))):  # a service may have several
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
+            raise typer.BadParameter(f"{device!r} is none of auto, cpu, cuda and cuda:N.")
+    return text
+
+
 def _complete_style(incomplete: str) -> list[str]:
     """What the shell offers after `--style`: names of files, because reading cards would take too long."""
     before, comma, last = incomplete.rpartition(",")
@@ -82,11 +90,17 @@ Format = Annotated[
 Quality = Annotated[
     int | None, typer.Option(min=1, max=100, help="Default: 90 for JPEG, 85 for WebP, 70 for AVIF.")
 ]  # fmt: skip
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is there already.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is there, whatever it was made of.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary; failures are still named.")]
 MaxMegapixels = Annotated[float, typer.Option(min=0.001, max=100_000, help="Largest picture taken or made.")]
-Zoo = Annotated[Path | None, typer.Option(help="Folder of checkpoints. Default: IMPASTO_ZOO_DIR, then the shipped.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. Default: IMPASTO_DEVICES, then auto.")]
+ZOO_HELP = "Folder of checkpoints. Default: IMPASTO_ZOO_DIR, then the shipped."
+Zoo = Annotated[Path | None, typer.Option(exists=True, file_okay=False, help=ZOO_HELP)]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        parser=_parse_device, metavar="DEVICE", help="auto, cpu, cuda or cuda:N. Default: IMPASTO_DEVICES, then auto."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
@@ -141,6 +155,7 @@ def stylize(
     request = LocalRequest(
         inputs=inputs, output=output, format=format, quality=quality, overwrite=overwrite, quiet=quiet,
         max_megapixels=max_megapixels, settings=settings, task=Task.STYLE, recipe_of=recipe_of,
+        made_with={"style": style, "strength": strength, "preserve_color": preserve_color, "size": size},
     )  # fmt: skip
     raise typer.Exit(run(request))
 
@@ -173,6 +188,7 @@ def upscale(
     request = LocalRequest(
         inputs=inputs, output=output, format=format, quality=quality, overwrite=overwrite, quiet=quiet,
         max_megapixels=max_megapixels, settings=settings, task=Task.UPSCALE, recipe_of=recipe_of,
+        made_with={"factor": factor},
     )  # fmt: skip
     raise typer.Exit(run(request))
 
@@ -189,7 +205,11 @@ def styles(as_json: Json = False, zoo: Zoo = None) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False, zoo: Zoo = None, device: Device = None) -> None:
+def doctor(
+    as_json: Json = False,
+    zoo: Annotated[Path | None, typer.Option(help=ZOO_HELP)] = None,  # what is wrong with it is a finding
+    device: Device = None,
+) -> None:
     """Look for what is wrong with this machine or its settings, and say how to mend it."""
     settings = read_settings(zoo, device)
     from worker.doctor import examine
@@ -240,6 +260,8 @@ def main() -> NoReturn:
         sys.exit(app(prog_name=PACKAGE, standalone_mode=False))
     except typer.TyperException as error:
         _fail(f"{error.format_message().rstrip('.')}.{_advice(error)}", 2)
+    except CommandError as error:
+        _fail(str(error), 2)
     except (WorkerError, OSError) as error:
         _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):

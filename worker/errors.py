@@ -28,5 +28,9 @@ class StartError(WorkerError):
     """The worker cannot start; the sentence says what to do."""
 
 
+class CommandError(StartError):
+    """What was typed cannot be done, and nothing was begun; the sentence says what to type instead."""
+
+
 class DeviceLostError(Exception):
     """The device computes nothing any more. Not of the tree: a worker that is started again may have a good one."""

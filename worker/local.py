@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from worker.contract import ErrorCode, PictureFormat
 from worker.engine import Engine, EngineTask
 from worker.errors import JobError, WorkerError
 from worker.headers import Header, read_header
+from worker.local_records import Records
 from worker.recipes import Recipe
 from worker.targets import Commission
 from worker.whole_files import write_whole
@@ -51,6 +53,8 @@ class Done:
 @dataclass(frozen=True)
 class _Work:
     commission: Commission
+    file: os.stat_result
+    """Of the photo, from before it was read: one that is replaced meanwhile has changed."""
     photo: Picture
     task: EngineTask
 
@@ -72,8 +76,8 @@ class LocalStudio:
         outcome = self._engine.run([self._recipe.task(photo)])[0]
         return self._encode(photo, outcome, picture_format)
 
-    def run(self, commissions: Sequence[Commission]) -> Generator[Done]:
-        """What became of each file, as soon as it is known.
+    def run(self, commissions: Sequence[Commission], records: Records) -> Generator[Done]:
+        """What became of each file, as soon as it is known. Those that are written are noted in `records`.
 
         Decoding and encoding run beside the computing, and no more than two windows of pictures are in memory.
         Raises `OutputError` when the disk is full. Closed early, it leaves nothing half written.
@@ -85,16 +89,17 @@ class LocalStudio:
                 yield from (done for done in window if isinstance(done, Done))
                 works = [work for work in window if isinstance(work, _Work)]
                 for batch in self._engine.plan([work.task for work in works]):
-                    in_hand = self._compute(pool, [works[index] for index in batch])
+                    in_hand = self._compute(pool, [works[index] for index in batch], records)
                     yield from (future.result() for future in finishing)
                     finishing = in_hand
             yield from (future.result() for future in finishing)
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _compute(self, pool: ThreadPoolExecutor, works: Sequence[_Work]) -> list[Future[Done]]:
+    def _compute(self, pool: ThreadPoolExecutor, works: Sequence[_Work], records: Records) -> list[Future[Done]]:
         outcomes = self._engine.run([work.task for work in works])
-        return [pool.submit(self._finish, work, outcome) for work, outcome in zip(works, outcomes, strict=True)]
+        pairs = zip(works, outcomes, strict=True)
+        return [pool.submit(self._finish, work, outcome, records) for work, outcome in pairs]
 
     def _decoded_ahead(
         self, pool: ThreadPoolExecutor, commissions: Iterable[Commission]
@@ -132,9 +137,10 @@ class LocalStudio:
 
     def _open(self, commission: Commission) -> _Work | Done:
         try:
+            file = commission.source.stat()
             self._check(read_header(commission.source), commission.format)
             photo = decode(commission.source.read_bytes(), self._recipe.size)
-            return _Work(commission, photo, self._recipe.task(photo))
+            return _Work(commission, file, photo, self._recipe.task(photo))
         except JobError as error:
             return Done(commission, error.detail)
         except OSError as error:
@@ -154,10 +160,11 @@ class LocalStudio:
                 f"{picture_format.upper()} holds at most {side} px a side, not {width} x {height}: use --format png.",
             )
 
-    def _finish(self, work: _Work, outcome: Pixels | JobError) -> Done:
+    def _finish(self, work: _Work, outcome: Pixels | JobError, records: Records) -> Done:
         commission = work.commission
         try:
             write_whole(commission.target, self._encode(work.photo, outcome, commission.format))
+            records.note(commission, work.file)
         except JobError as error:
             return Done(commission, error.detail)
         except OSError as error:

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 
 from models.card import Task
 from worker.contract import PictureFormat
-from worker.errors import StartError
+from worker.errors import CommandError, JobError, StartError
+from worker.local_records import Records
 from worker.printable import printable
 from worker.settings import WorkerSettings
 from worker.sources import Failure, find_sources
-from worker.targets import Commission, file_format, is_picture_name, plan_targets
+from worker.targets import file_format, is_picture_name, plan_targets
 
 if TYPE_CHECKING:  # they bring torch, which takes a second: only once there is something to do
     from worker.catalog import Catalog
@@ -25,6 +27,10 @@ if TYPE_CHECKING:  # they bring torch, which takes a second: only once there is 
     from worker.recipes import Recipe
 
 STANDARD_STREAM = "-"
+
+ENDINGS_NAMED = 5
+LONGEST_ENDING = 10
+"""In characters with its dot; what is longer is the end of a sentence in a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,9 @@ class LocalRequest:
     settings: WorkerSettings
     task: Task
     recipe_of: "Callable[[Catalog], Recipe]"
+    """Raises `JobError` for what the catalog lacks, `ZooError` where the zoo is to blame."""
+    made_with: Mapping[str, object]
+    """The recipe in words that JSON can hold: equal for equal pictures."""
 
 
 @dataclass
@@ -49,6 +58,8 @@ class _Tally:
 
     failures: list[Failure]
     skipped: int
+    left_out: str
+    """What of the folders was left out, as a part of a sentence; may be empty."""
     written: int = 0
 
     def add(self, done: "Done") -> None:
@@ -60,25 +71,30 @@ class _Tally:
 
 
 def run(request: LocalRequest) -> int:
-    """Works through the request. Returns the exit status: 1 if anything failed. Raises `WorkerError`."""
+    """Works through the request. Returns the exit status: 1 if anything failed.
+
+    Raises `CommandError` where it is the command that cannot be carried out, another `WorkerError` for all else.
+    """
     if list(request.inputs) == [STANDARD_STREAM]:
         return _run_pipe(request)
     if STANDARD_STREAM in request.inputs:
-        raise StartError("- (standard input) stands alone: give either - or files.")
+        raise CommandError("- (standard input) stands alone: give either - or files.")
     if request.output == STANDARD_STREAM:
         return _run_to_stdout(request)
     if request.output is None:
-        raise StartError("Where should the pictures go? Name a folder: -o painted/.")
+        raise CommandError("Where should the pictures go? Name a folder: -o painted/.")
     return _run_files(request, Path(request.output))
 
 
 def _run_files(request: LocalRequest, output: Path) -> int:
-    sources, failures = find_sources(request.inputs, output)
-    if not sources and not failures:
-        raise StartError(f"There are no pictures in {', '.join(request.inputs)}.")
-    commissions, clashes = plan_targets(sources, output, request.format)
-    pending = [commission for commission in commissions if request.overwrite or not commission.is_done]
-    tally = _Tally([*failures, *clashes], skipped=len(commissions) - len(pending))
+    found = find_sources(request.inputs, output)
+    left_out = _left_out(found.left_out)
+    if not found.sources and not found.failures:
+        raise StartError(printable(f"There are no pictures in {', '.join(request.inputs)}{left_out}."))
+    commissions, clashes = plan_targets(found.sources, output, request.format)
+    records = Records(request.made_with, request.quality)
+    pending = commissions if request.overwrite else records.left_to_do(commissions)
+    tally = _Tally([*found.failures, *clashes], len(commissions) - len(pending), left_out)
     if pending:
         _make_folder(output.parent if is_picture_name(output) else output)
     studio = _open_studio(request) if pending else None
@@ -86,7 +102,7 @@ def _run_files(request: LocalRequest, output: Path) -> int:
     summary = f"Broken off; what is in {output} is whole."
     try:
         if studio is not None:
-            _work_through(request, studio, pending, tally)
+            _work_through(request, studio.run(pending, records), len(pending), tally)
         summary = _summarize(output, tally)
     finally:
         _report(request, summary, tally.failures)
@@ -103,9 +119,9 @@ def _make_folder(folder: Path) -> None:
         raise StartError(f"{folder} may not be written to: choose another place, or see who owns it.")
 
 
-def _work_through(request: LocalRequest, studio: "LocalStudio", pending: Sequence[Commission], tally: _Tally) -> None:
-    with _progress(request) as progress, closing(studio.run(pending)) as outcomes:
-        bar = progress.add_task("", total=len(pending))
+def _work_through(request: LocalRequest, outcomes: "Generator[Done]", count: int, tally: _Tally) -> None:
+    with _progress(request) as progress, closing(outcomes):
+        bar = progress.add_task("", total=count)
         for done in outcomes:
             tally.add(done)
             progress.advance(bar)
@@ -123,7 +139,7 @@ def _progress(request: LocalRequest) -> Progress:
 
 
 def _summarize(output: Path, tally: _Tally) -> str:
-    return f"{_count(tally.written)} written to {output}{_skipped(tally.skipped)}."
+    return f"{_count(tally.written)} written to {output}{_skipped(tally.skipped)}{tally.left_out}."
 
 
 def _report(request: LocalRequest, summary: str, failures: Sequence[Failure]) -> None:
@@ -143,9 +159,21 @@ def _skipped(skipped: int) -> str:
     return f", {skipped} there already (--overwrite does them again)" if skipped else ""
 
 
+def _left_out(paths: Iterable[Path]) -> str:
+    counts = Counter(sorted(path.suffix.lower() for path in paths))
+    if not counts:
+        return ""
+    endings = [ending for ending, _ in counts.most_common() if 0 < len(ending) <= LONGEST_ENDING]
+    named = sorted(endings[:ENDINGS_NAMED])
+    others = " and others" if len(named) < len(counts) else ""
+    examples = f" ({', '.join(named)}{others})" if named else ""
+    count = counts.total()
+    return f"; {count} other {'file' if count == 1 else 'files'} left out{examples}"
+
+
 def _run_pipe(request: LocalRequest) -> int:
     if sys.stdin.isatty():
-        raise StartError("No picture comes in on standard input: impasto stylize - --style candy < photo.jpg.")
+        raise CommandError("No picture comes in on standard input: impasto stylize - --style candy < photo.jpg.")
     if request.output in (None, STANDARD_STREAM):
         _check_stdout()
         content = _read_stdin()
@@ -158,10 +186,12 @@ def _write_to_file(request: LocalRequest, target: Path) -> int:
     from worker.whole_files import write_whole
 
     if not is_picture_name(target):
-        raise StartError(f"{target} does not say which file the picture should become: name one, such as painted.jpg.")
+        raise CommandError(
+            f"{target} does not say which file the picture should become: name one, such as painted.jpg."
+        )
     picture_format = file_format(target, request.format)
     if target.exists() and not request.overwrite:
-        raise StartError(f"{target} is there already: add --overwrite.")
+        raise CommandError(f"{target} is there already: add --overwrite.")
     content = _read_stdin()
     write_whole(target, _open_studio(request).convert(content, picture_format))
     return 0
@@ -169,12 +199,12 @@ def _write_to_file(request: LocalRequest, target: Path) -> int:
 
 def _run_to_stdout(request: LocalRequest) -> int:
     _check_stdout()
-    sources, failures = find_sources(request.inputs, None)
-    if failures:
-        raise StartError(f"{failures[0].name}: {failures[0].reason}")
-    if len(sources) != 1:
-        raise StartError(f"-o - takes one picture, not {len(sources)}.")
-    content = sources[0].path.read_bytes()
+    found = find_sources(request.inputs, None)
+    if found.failures:
+        raise StartError(f"{found.failures[0].name}: {found.failures[0].reason}")
+    if len(found.sources) != 1:
+        raise CommandError(f"-o - takes one picture, not {len(found.sources)}.")
+    content = found.sources[0].path.read_bytes()
     _write_to_stdout(_open_studio(request).convert(content, request.format))
     return 0
 
@@ -188,7 +218,7 @@ def _read_stdin() -> bytes:
 
 def _check_stdout() -> None:
     if sys.stdout.isatty():
-        raise StartError("A picture is nothing for a terminal: redirect it (> painted.jpg) or give -o painted.jpg.")
+        raise CommandError("A picture is nothing for a terminal: redirect it (> painted.jpg) or give -o painted.jpg.")
 
 
 def _write_to_stdout(content: bytes) -> None:
@@ -202,4 +232,8 @@ def _open_studio(request: LocalRequest) -> "LocalStudio":
 
     bench = open_workbench(request.settings, request.task)
     terms = Terms(request.quality, round(request.max_megapixels * 1e6))
-    return LocalStudio(bench.engine, request.recipe_of(bench.catalog), terms)
+    try:
+        recipe = request.recipe_of(bench.catalog)
+    except JobError as error:
+        raise CommandError(error.detail) from error
+    return LocalStudio(bench.engine, recipe, terms)

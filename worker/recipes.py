@@ -1,7 +1,6 @@
 """What is done to every picture of a run: painting in a style, or enlarging."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Protocol
@@ -12,7 +11,7 @@ from worker.codec import Picture
 from worker.compose import compose, with_alpha_of
 from worker.contract import MIN_SIDE, ErrorCode, PictureFormat, StyleJob
 from worker.engine import EngineTask, EnlargeTask, PaintTask
-from worker.errors import JobError
+from worker.errors import JobError, ZooError
 
 
 class Recipe(Protocol):
@@ -51,7 +50,10 @@ class StyleRecipe:
     """Paints in a style or a blend."""
 
     def __init__(self, catalog: Catalog, choice: StyleChoice) -> None:
-        """Raises `JobError` for a style that is not in the catalog, naming near ones."""
+        """Raises `JobError` for a style that is not in the catalog, naming near ones.
+
+        Raises `ZooError` where the zoo is to blame: it holds none, or refuses the style's file.
+        """
         for name in choice.styles:
             _check_style(name, catalog)
         self._choice = choice
@@ -84,7 +86,7 @@ class UpscaleRecipe:
     size = None
 
     def __init__(self, catalog: Catalog, factor: int) -> None:
-        """Raises `JobError` for a factor that is not in the catalog, naming those that are."""
+        """Raises `JobError` for a factor that is not in the catalog, naming those that are; `ZooError` without any."""
         self._upscaler = _find_upscaler(catalog, factor)
 
     def measure(self, width: int, height: int) -> tuple[int, int]:
@@ -112,11 +114,14 @@ def _blend(catalog: Catalog, choice: StyleChoice) -> tuple[LoadedTrunk, Norms]:
 def _check_style(name: str, catalog: Catalog) -> None:
     if name in catalog.styles:
         return
+    unknown = f"There is no style {name[:64]!r}"
+    if not catalog.styles:
+        raise ZooError(f"{unknown}; the zoo holds none.{_refused(name, catalog)}")
     near = get_close_matches(name.lower(), catalog.styles)
     hint = f"did you mean {' or '.join(near)}?" if near else "`impasto styles` lists those there are."
-    if not catalog.styles:
-        hint = "the zoo holds none."
-    raise JobError(ErrorCode.UNKNOWN_STYLE, f"There is no style {name[:64]!r}; {hint}{_refused(name, catalog)}")
+    if refused := _refused(name, catalog):
+        raise ZooError(f"{unknown}; {hint}{refused}")
+    raise JobError(ErrorCode.UNKNOWN_STYLE, f"{unknown}; {hint}")
 
 
 def _refused(name: str, catalog: Catalog) -> str:
@@ -127,9 +132,8 @@ def _refused(name: str, catalog: Catalog) -> str:
 def _find_upscaler(catalog: Catalog, factor: int) -> LoadedUpscaler:
     if factor in catalog.upscalers:
         return catalog.upscalers[factor]
-    raise JobError(ErrorCode.UNKNOWN_FACTOR, f"Nothing here enlarges {factor} times; {_offer(catalog.upscalers)}.")
-
-
-def _offer(factors: Iterable[int]) -> str:
-    offer = ", ".join(map(str, factors))
-    return f"there are {offer}" if offer else "the zoo holds no upscaler"
+    unknown = f"Nothing here enlarges {factor} times"
+    if not catalog.upscalers:
+        raise ZooError(f"{unknown}; the zoo holds no upscaler.")
+    there = ", ".join(map(str, catalog.upscalers))
+    raise JobError(ErrorCode.UNKNOWN_FACTOR, f"{unknown}; there are {there}.")

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -16,7 +16,9 @@ from tests.redis_server import RedisServer, free_port
 from tests.service.support import huge_png
 from tests.worker.command import ROOT, Command
 from tests.worker.running import Client, running_worker
-from worker.sources import find_sources
+from worker import targets
+from worker.local_records import RECORDS_NAME
+from worker.sources import CommandError, find_sources
 
 BROKEN = encode(draw_photo(64, 48), "JPEG")[:700]
 
@@ -34,6 +36,18 @@ def put(folder: Path, *names: str, width: int = 64, height: int = 48) -> None:
         draw_photo(width, height).save(path)
 
 
+def results(impasto: Command, folder: str) -> set[str]:
+    """Everything in a folder but the records of what results were made of."""
+    return {name for name in impasto.files(folder) if PurePath(name).name != RECORDS_NAME}
+
+
+def change(path: Path, older_s: float = 0, angle: int = 180) -> None:
+    """Puts another photo in the place of one."""
+    draw_photo(64, 48).rotate(angle).save(path)
+    moment = path.stat().st_mtime_ns - round(older_s * 1e9)
+    os.utime(path, ns=(moment, moment))
+
+
 def test_a_folder_is_painted_to_the_bottom_and_keeps_its_tree(impasto: Command) -> None:
     put(impasto.folder, "photos/a.jpg", "photos/trip/day 1/b.PNG", "photos/c.webp", "photos/.thumbnails/a.jpg")
     (impasto.folder / "photos/notes.txt").write_text("no picture")
@@ -43,9 +57,9 @@ def test_a_folder_is_painted_to_the_bottom_and_keeps_its_tree(impasto: Command) 
     ran = impasto.run("stylize", "photos", "--style", "red", "-o", "out")
 
     assert ran.status == 0, ran.said
-    assert impasto.files("out") == {"a.jpg", "trip/day 1/b.PNG", "c.webp", "d.jpg", "e.png"}
+    assert results(impasto, "out") == {"a.jpg", "trip/day 1/b.PNG", "c.webp", "d.heic.jpg", "e.bmp.png"}
     assert impasto.picture("out/trip/day 1/b.PNG").format == "PNG"
-    assert impasto.picture("out/d.jpg").size == (32, 40)
+    assert impasto.picture("out/d.heic.jpg").size == (32, 40)
     assert "5 pictures written to out." in ran.said
     painted = np.asarray(impasto.picture("out/trip/day 1/b.PNG"))
     assert not np.array_equal(painted, np.asarray(impasto.picture("photos/trip/day 1/b.PNG")))
@@ -57,7 +71,7 @@ def test_files_folders_and_patterns_together_each_once(impasto: Command) -> None
     ran = impasto.run("upscale", "photos", "more.jpg", "*.png", "one.png", "odd [1].png", "--factor", "2", "-o", "big")
 
     assert ran.status == 0, ran.said
-    assert impasto.files("big") == {"a.jpg", "more.jpg", "one.png", "two.png", "odd [1].png"}
+    assert results(impasto, "big") == {"a.jpg", "more.jpg", "one.png", "two.png", "odd [1].png"}
     assert impasto.picture("big/one.png").size == (128, 96)
 
 
@@ -81,7 +95,9 @@ def test_nothing_is_loaded_where_all_is_done(impasto: Command) -> None:
     put(impasto.folder, "a.jpg")
     shutil.copytree(impasto.folder, impasto.folder / "out", ignore=shutil.ignore_patterns("out"))
 
-    ran = impasto.run("stylize", "a.jpg", "-s", "red", "-o", "out", "--zoo", "nowhere")
+    (impasto.folder / "nothing").mkdir()
+
+    ran = impasto.run("stylize", "a.jpg", "-s", "red", "-o", "out", "--zoo", "nothing")
 
     assert ran.status == 0
     assert "1 there already" in ran.said
@@ -98,7 +114,7 @@ def test_broken_files_are_named_at_the_end_while_the_rest_is_done(impasto: Comma
     ran = impasto.run("stylize", "photos", "missing.jpg", "no*.jpg", "-s", "red", "-o", "out")
 
     assert ran.status == 1
-    assert impasto.files("out") == {"a.jpg", "z.jpg"}
+    assert results(impasto, "out") == {"a.jpg", "z.jpg"}
     lines = ran.said.splitlines()
     assert lines[:2] == ["2 pictures written to out.", "6 pictures failed:"]
     named = {line.split(":")[0].strip() for line in lines[2:]}
@@ -119,7 +135,7 @@ def test_what_is_no_file_stops_nothing(impasto: Command) -> None:
     ran = impasto.run("stylize", "photos", "loop.jpg", "--style", "red", "-o", "out")
 
     assert ran.status == 1
-    assert impasto.files("out") == {"a.jpg"}
+    assert results(impasto, "out") == {"a.jpg"}
     assert all(f"photos/{name}.jpg: It is no file." in ran.said for name in ("itself", "nowhere", "pipe"))
     assert "loop.jpg: There is no such file" in ran.said
 
@@ -132,12 +148,12 @@ def test_a_photo_is_never_written_over(impasto: Command) -> None:
     itself = impasto.run("stylize", "a.jpg", "-s", "red", "-o", "a.jpg", "--overwrite")
     folder = impasto.run("stylize", ".", "-s", "red", "-o", ".", "--overwrite")
 
-    assert (ran.status, itself.status, folder.status) == (1, 1, 1)
+    assert (ran.status, itself.status, folder.status) == (1, 1, 2)
     assert "a.jpg: Its result would be written over a.jpg" in ran.said
     assert "choose another" in itself.said
     assert "choose another folder" in folder.said
     assert {path: path.read_bytes() for path in before} == before
-    assert impasto.files(".") == {"a.jpg", "b.png", "b.jpg"}
+    assert results(impasto, ".") == {"a.jpg", "b.png", "b.png.jpg"}
 
 
 def test_a_photo_is_known_by_any_path(impasto: Command) -> None:
@@ -160,29 +176,207 @@ def test_results_inside_the_photos_folder_are_not_painted_again(impasto: Command
     for _ in range(2):
         ran = impasto.run("stylize", inputs, "-s", "red", "-o", "photos/out")
         assert ran.status == 0, ran.said
-    assert impasto.files("photos/out") == {"a.jpg"}
+    assert results(impasto, "photos/out") == {"a.jpg"}
 
 
 def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_loaded(impasto: Command) -> None:
     put(impasto.folder, "a.jpg")
-    ran = impasto.run("stylize", "a.jpg", "-s", "red", "-o", "/proc/painted", "--zoo", "nowhere")
+    ran = impasto.run("stylize", "a.jpg", "-s", "red", "-o", "/proc/painted", "--zoo", ".")
     assert ran.status == 1
     assert ran.said.startswith("impasto: /proc/painted cannot be made")
 
 
 def test_photos_that_differ_in_their_endings_alone_get_names_of_their_own(impasto: Command) -> None:
-    put(impasto.folder, "photos/a.jpg", "photos/a.png")
+    put(impasto.folder, "photos/a.jpg", "photos/a.JPG", "photos/a.jpeg", "photos/a.jfif", "photos/a.png")
     (impasto.folder / "photos/a.heic").write_bytes(encode_heic(draw_photo(32, 40)))
     assert impasto.run("stylize", "photos", "-s", "red", "-o", "out").status == 0
-    assert impasto.files("out") == {"a.jpg", "a.png", "a.heic.jpg"}
+    assert results(impasto, "out") == {"a.jpg", "a.JPG", "a.jpeg", "a.jfif.jpg", "a.png", "a.heic.jpg"}
     assert impasto.run("stylize", "photos", "-s", "red", "-o", "webp", "--format", "webp", "-q").said == ""
-    assert len(impasto.files("webp")) == 3
+    assert results(impasto, "webp") == {f"{path.name}.webp" for path in (impasto.folder / "photos").iterdir()}
+
+
+@pytest.mark.parametrize("inputs", ["photos", "photos/a.bmp"])
+def test_a_name_never_changes_for_what_lies_beside_it(impasto: Command, inputs: str) -> None:
+    put(impasto.folder, "photos/a.bmp")
+    assert impasto.run("stylize", inputs, "-s", "red", "-o", "out").status == 0
+    change(impasto.folder / "photos/a.png")
+
+    ran = impasto.run("stylize", "photos", "-s", "red", "-o", "out")
+
+    assert "1 picture written to out, 1 there already" in ran.said
+    assert results(impasto, "out") == {"a.bmp.png", "a.png"}
+    assert impasto.picture("out/a.png") != impasto.picture("out/a.bmp.png")
+
+
+def test_two_photos_that_would_become_one_file_are_told_before_anything_is_loaded(impasto: Command) -> None:
+    put(impasto.folder, "photos/a.bmp", "photos/a.bmp.png", "photos/b.png")
+    ran = impasto.run("stylize", "photos", "-s", "red", "-o", "out", "--zoo", ".")
+    assert ran.status == 2
+    assert "photos/a.bmp and photos/a.bmp.png would both become out/a.bmp.png: rename one" in ran.said
+    assert results(impasto, "out") == set()
+
+
+@pytest.mark.parametrize(
+    "names", [("a.jpg", "a.JPG"), ("Trip/a.png", "trip/a.png"), ("Caf\u00e9.png", "Cafe\u0301.png")]
+)
+def test_the_disk_decides_which_names_are_one(
+    tmp_path: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, *(f"photos/{name}" for name in names))
+    sources = find_sources([str(tmp_path / "photos")], None).sources
+
+    planned, failures = targets.plan_targets(sources, tmp_path / "out", None)
+    assert {str(commission.target.relative_to(tmp_path / "out")) for commission in planned} == set(names)
+    assert failures == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]  # nothing is left of the trial
+
+    # As on a disk of macOS: none that takes these names for one can be had here.
+    monkeypatch.setattr("os.path.lexists", lambda _: True)
+    with pytest.raises(CommandError, match="would both become"):
+        targets.plan_targets(sources, tmp_path / "out", None)
+
+
+def test_a_photo_that_was_changed_or_replaced_is_done_again(impasto: Command) -> None:
+    put(impasto.folder, "photos/a.png", "photos/b.png", "photos/c.png")
+    command = ("stylize", "photos", "-s", "red", "-o", "out")
+    assert impasto.run(*command).status == 0
+    before = impasto.picture("out/c.png")
+    change(impasto.folder / "photos/a.png")
+    change(impasto.folder / "photos/b.png", older_s=1e6)  # moved there from elsewhere, with its time
+
+    ran = impasto.run(*command)
+
+    assert (ran.status, ran.said.split(" (")[0]) == (0, "2 pictures written to out, 1 there already")
+    assert impasto.picture("out/a.png") == impasto.picture("out/b.png") != before
+    assert "0 pictures written to out, 3 there already" in impasto.run(*command).said
+
+
+def test_results_of_other_photos_are_neither_kept_as_done_nor_lost(impasto: Command) -> None:
+    put(impasto.folder, "2023/IMG_1.jpg", "2023/IMG_2.jpg", "2024/IMG_3.jpg")
+    assert impasto.run("stylize", "2023", "-s", "red", "-o", "year").status == 0
+    before = (impasto.folder / "year/IMG_1.jpg").read_bytes()
+    for name in ("IMG_1.jpg", "IMG_2.jpg"):
+        change(impasto.folder / "2024" / name, older_s=1e6)
+
+    ran = impasto.run("stylize", "2024", "-s", "red", "-o", "year", "--zoo", ".")
+
+    assert ran.status == 2
+    assert ran.said == (
+        "impasto: year/IMG_1.jpg and 1 more are there already, the first made of another photo: "
+        "choose another output, or add --overwrite to replace them.\n"
+    )
+    assert (impasto.folder / "year/IMG_1.jpg").read_bytes() == before
+    assert results(impasto, "year") == {"IMG_1.jpg", "IMG_2.jpg"}
+    assert impasto.run("stylize", "2024", "-s", "red", "-o", "year", "--overwrite").status == 0
+    assert (impasto.folder / "year/IMG_1.jpg").read_bytes() != before
+    assert "0 pictures written to year, 3 there" in impasto.run("stylize", "2024", "-s", "red", "-o", "year").said
+
+
+def test_results_with_other_settings_are_in_the_way(impasto: Command) -> None:
+    put(impasto.folder, "a.jpg", "b.png")
+    red = ("stylize", "a.jpg", "-s", "red", "-o", "out")
+    assert impasto.run(*red).status == 0
+    assert impasto.run("stylize", "b.png", "-s", "red", "-o", "b.webp").status == 0
+    others = [
+        ("stylize", "a.jpg", "-s", "blue", "-o", "out"),
+        ("stylize", "b.png", "-s", "blue", "-o", "b.webp"),
+        (*red, "--strength", "0.5"),
+        (*red, "--preserve-color"),
+        (*red, "--size", "32"),
+        (*red, "--quality", "50"),
+        ("upscale", "a.jpg", "-f", "2", "-o", "out"),
+    ]
+    for other in others:
+        ran = impasto.run(*other)
+        assert (ran.status, "is there already, made with other settings" in ran.said) == (2, True), other
+    # The same in other words.
+    assert "1 there already" in impasto.run(*red, "--quality", "90", "--strength", "1", "-s", "red:2").said
+
+
+def test_photos_and_results_may_be_moved(impasto: Command) -> None:
+    put(impasto.folder, "photos/a.jpg", "photos/trip/b.jpg")
+    assert impasto.run("stylize", "photos", "-s", "red", "-o", "out").status == 0
+    (impasto.folder / "photos").rename(impasto.folder / "archive")
+    (impasto.folder / "out").rename(impasto.folder / "painted")
+    assert "2 there already" in impasto.run("stylize", "archive", "-s", "red", "-o", "painted").said
+    assert "2 there already" not in impasto.run("stylize", "archive", "-s", "blue", "-o", "painted").said
+    for records in (impasto.folder / "painted").rglob(RECORDS_NAME):
+        assert "photos" not in records.read_text()  # no path is told to whom the results are given
+
+
+@pytest.mark.parametrize("records", [None, b"", b'\xff{"result": 1}\n[]\n{"result": "a.jpg"}\n"half of a li'])
+def test_without_records_names_and_times_decide(impasto: Command, records: bytes | None) -> None:
+    put(impasto.folder, "photos/a.jpg")
+    command = ("stylize", "photos", "-s", "red", "-o", "out")
+    assert impasto.run(*command).status == 0
+    written = impasto.folder / "out" / RECORDS_NAME
+    written.unlink()
+    if records is not None:
+        written.write_bytes(records)
+
+    assert "0 pictures written to out, 1 there already" in impasto.run(*command).said
+    before = (impasto.folder / "out/a.jpg").read_bytes()
+    change(impasto.folder / "photos/a.jpg", older_s=-100)
+    ran = impasto.run(*command)
+    assert ran.status == 2
+    assert "out/a.jpg is there already, older than its photo" in ran.said
+    assert (impasto.folder / "out/a.jpg").read_bytes() == before  # it may be anything
+    assert impasto.run(*command, "--overwrite").status == 0
+    assert "0 pictures written to out, 1 there already" in impasto.run(*command).said  # its record is read again
+
+
+def test_a_result_that_was_worked_on_is_kept(impasto: Command) -> None:
+    put(impasto.folder, "a.png")
+    assert impasto.run("stylize", "a.png", "-s", "red", "-o", "out").status == 0
+    put(impasto.folder, "out/a.png", width=32)
+    assert "1 there already" in impasto.run("stylize", "a.png", "-s", "blue", "-o", "out").said
+    assert impasto.picture("out/a.png").size == (32, 48)
+
+
+def test_two_runs_into_one_folder_leave_whole_files_and_records(impasto: Command) -> None:
+    put(impasto.folder, *(f"{folder}/{folder}{number}.png" for folder in ("x", "y") for number in range(40)))
+    commands = [("stylize", folder, "-s", "red", "-o", "out") for folder in ("x", "y", "y")]
+    running = [impasto.start(*command) for command in commands]
+    for process in running:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    assert len(results(impasto, "out")) == 80
+    lines = filter(None, (impasto.folder / "out" / RECORDS_NAME).read_text().splitlines())
+    assert {json.loads(line)["result"] for line in lines} == results(impasto, "out")
+    assert all(impasto.picture(f"out/{name}").size == (64, 48) for name in results(impasto, "out"))
+    assert "80 there already" in impasto.run("stylize", "x/*", "y/*", "-s", "red", "-o", "out").said
+
+
+def test_what_of_a_folder_is_left_out_is_told(impasto: Command) -> None:
+    put(impasto.folder, "photos/ok.jpg")
+    others = ["a.dng", "trip/b.cr2", "trip/c.CR2", "p.jp2", "notes.txt", "ok.xmp", ".DS_Store", "Thumbs.db", "._ok.dng"]
+    (impasto.folder / "photos/trip").mkdir()
+    for name in others:
+        (impasto.folder / "photos" / name).write_bytes(b"raw")
+    command = ("stylize", "photos", "photos/trip", "-s", "red", "-o", "out")
+
+    assert impasto.run(*command).said == "1 picture written to out; 4 other files left out (.cr2, .dng, .jp2).\n"
+    assert impasto.run(*command, "-q").said == ""
+    for name in ("a.mov", "a.mp4", "a.arw", "a.nef", "a.What came after the dot", "Makefile"):
+        (impasto.folder / "photos" / name).write_bytes(b"raw")
+    assert "10 other files left out (.arw, .cr2, .dng, .jp2, .mov and others).\n" in impasto.run(*command).said
+    nothing = impasto.run("stylize", "photos/trip", "-s", "red", "-o", "none")
+    assert (nothing.status, nothing.said) == (
+        1, "impasto: There are no pictures in photos/trip; 2 other files left out (.cr2).\n"
+    )  # fmt: skip
+
+
+def test_the_first_page_of_a_tiff_is_painted(impasto: Command) -> None:
+    pages = [draw_photo(64, 48), draw_photo(32, 32)]
+    pages[0].save(impasto.folder / "scan.tif", save_all=True, append_images=pages[1:])
+    assert impasto.run("stylize", "scan.tif", "-s", "red", "-o", "out").status == 0
+    assert impasto.picture("out/scan.tif.png").size == (64, 48)
 
 
 def test_several_folders_keep_their_names(impasto: Command) -> None:
     put(impasto.folder, "2023/a.jpg", "2024/a.jpg", "x/b.png", "y/b.png")
     ran = impasto.run("stylize", "2023", "2024/", "x/b.png", "y/b.png", "-s", "red", "-o", "out")
-    assert impasto.files("out") == {"2023/a.jpg", "2024/a.jpg", "x/b.png", "y/b.png"}, ran.said
+    assert results(impasto, "out") == {"2023/a.jpg", "2024/a.jpg", "x/b.png", "y/b.png"}, ran.said
 
 
 def test_what_has_one_name_is_told_apart_by_the_folders_above(impasto: Command) -> None:
@@ -194,8 +388,8 @@ def test_what_has_one_name_is_told_apart_by_the_folders_above(impasto: Command) 
 
     assert (folders.status, pattern.status) == (0, 0), folders.said + pattern.said
     # A file that two folders lead to is painted once.
-    assert impasto.files("folders") == {"2023/trip/a.jpg", "2024/trip/a.jpg"}
-    assert impasto.files("pattern") == {"trip/a.jpg", "home/a.jpg"}
+    assert results(impasto, "folders") == {"2023/trip/a.jpg", "2024/trip/a.jpg"}
+    assert results(impasto, "pattern") == {"trip/a.jpg", "home/a.jpg"}
 
 
 def test_pipes(impasto: Command) -> None:
@@ -278,25 +472,25 @@ def test_a_picture_comes_out_as_the_worker_makes_it(impasto: Command, small_zoo:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["stylize", "a.png", "-s", "reed", "-o", "out"], 1, ["no style 'reed'", "did you mean red?"]),
-        (["stylize", "a.png", "-s", "zzz", "-o", "out"], 1, ["`impasto styles`"]),
+        (["stylize", "a.png", "-s", "reed", "-o", "out"], 2, ["no style 'reed'", "did you mean red?"]),
+        (["stylize", "a.png", "-s", "zzz", "-o", "out"], 2, ["`impasto styles`"]),
         (["stylize", "a.png", "-s", "red:x", "-o", "out"], 2, ["'x'", "not a number", "impasto stylize --help"]),
         (["stylize", "a.png", "-o", "out"], 2, ["--style"]),
-        (["stylize", "a.png", "-s", "red"], 1, ["-o"]),
+        (["stylize", "a.png", "-s", "red"], 2, ["-o"]),
         (["stylize", "a.png", "-s", "red", "-o", "out", "--strength", "2"], 2, ["--strength"]),
         (["stylize", "a.png", "-s", "red", "-o", "out", "--strength", "nan"], 2, ["--strength"]),
         (["stylize", "a.png", "-s", "red", "-o", "out", "--format", "gif"], 2, ["jpeg, png, webp, avif"]),
-        (["stylize", "a.png", "-s", "red", "-o", "out.bmp"], 1, [".png"]),
-        (["stylize", "a.png", "-s", "red", "-o", "out.png", "--format", "jpeg"], 1, ["PNG", "jpeg"]),
-        (["stylize", "a.png", "b.png", "-s", "red", "-o", "out.png"], 1, ["2 pictures", "folder"]),
-        (["stylize", "a.png", "b.png", "-s", "red", "-o", "-"], 1, ["one picture"]),
-        (["stylize", "a.png", "-s", "red", "-o", "b.png/out"], 1, ["b.png is a file"]),
-        (["stylize", "-", "a.png", "-s", "red", "-o", "out"], 1, ["stands alone"]),
+        (["stylize", "a.png", "-s", "red", "-o", "out.bmp"], 2, [".png"]),
+        (["stylize", "a.png", "-s", "red", "-o", "out.png", "--format", "jpeg"], 2, ["PNG", "jpeg"]),
+        (["stylize", "a.png", "b.png", "-s", "red", "-o", "out.png"], 2, ["2 pictures", "folder"]),
+        (["stylize", "a.png", "b.png", "-s", "red", "-o", "-"], 2, ["one picture"]),
+        (["stylize", "a.png", "-s", "red", "-o", "b.png/out"], 2, ["b.png is a file"]),
+        (["stylize", "-", "a.png", "-s", "red", "-o", "out"], 2, ["stands alone"]),
         (["stylize", "empty", "-s", "red", "-o", "out"], 1, ["no pictures in empty"]),
-        (["stylize", "a.png", "-s", "red", "-o", "out", "--zoo", "nowhere"], 1, ["nowhere", "IMPASTO_ZOO_DIR"]),
+        (["stylize", "a.png", "-s", "red", "-o", "out", "--zoo", "nowhere"], 2, ["nowhere", "--zoo"]),
         (["stylize", "a.png", "-s", "red", "-o", "out", "--zoo", "empty"], 1, ["the zoo holds none"]),
-        (["stylize", "a.png", "-s", "red", "-o", "out", "--device", "toaster"], 1, ["toaster", "IMPASTO_DEVICES"]),
-        (["upscale", "a.png", "-f", "3", "-o", "out"], 1, ["3 times", "there are 2"]),
+        (["stylize", "a.png", "-s", "red", "-o", "out", "--device", "toaster"], 2, ["toaster", "cuda:N"]),
+        (["upscale", "a.png", "-f", "3", "-o", "out"], 2, ["3 times", "there are 2"]),
         (["upscale", "a.png", "-f", "two", "-o", "out"], 2, ["--factor"]),
         (["paint"], 2, ["paint"]),
     ],
@@ -342,7 +536,7 @@ def test_pictures_over_the_limit_are_refused_by_name_before_they_are_decoded(imp
     assert "a.png: The picture has 64 x 48 px, its result would have 128 x 96; --max-megapixels" in limited.said
     assert "bomb.png" in limited.said
     assert "16383" in webp.said
-    assert impasto.files("out") == set()
+    assert results(impasto, "out") == set()
 
 
 def test_no_room_for_a_file_leaves_none(impasto: Command) -> None:
@@ -357,7 +551,7 @@ def test_no_room_for_a_file_leaves_none(impasto: Command) -> None:
     done = subprocess.run(command, cwd=impasto.folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert "out/a.png cannot be written" in done.stderr
-    assert impasto.files("out") == set()
+    assert results(impasto, "out") == set()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -373,13 +567,17 @@ def test_an_interrupted_run_leaves_whole_files_alone(impasto: Command, number: s
         _, said = process.communicate(timeout=60)
     assert process.returncode == status
     assert said.decode() == "Broken off; what is in out is whole.\n"
-    written = impasto.files("out")
+    written = results(impasto, "out")
     assert 0 < len(written) < 1000
     for name in written:
         assert impasto.picture(f"out/{name}").size == (200, 150)
 
-    assert impasto.run("stylize", "photos", "-s", "red", "-o", "out").status == 0
-    assert len(impasto.files("out")) == 1000
+    # Nothing is painted twice, and what was in hand at the end is on record too.
+    resumed = impasto.run("stylize", "photos", "-s", "red", "-o", "out")
+    assert f"{1000 - len(written)} pictures written to out, {len(written)} there already" in resumed.said
+    assert len(results(impasto, "out")) == 1000
+    other = impasto.run("stylize", "photos", "-s", "blue", "-o", "out")
+    assert "0.png and 999 more are there already, the first made with other settings" in other.said
 
 
 def test_styles_lists_what_is_there_and_what_is_refused(tmp_path: Path, small_zoo: Path) -> None:
@@ -453,8 +651,8 @@ def test_unreadable_folders_are_named(tmp_path: Path) -> None:
     put(tmp_path, "photos/a.jpg", "photos/closed/b.jpg")
     (tmp_path / "photos/closed").chmod(0)
     try:
-        sources, failures = find_sources([str(tmp_path / "photos")], None)
+        found = find_sources([str(tmp_path / "photos")], None)
     finally:
         (tmp_path / "photos/closed").chmod(0o755)
-    assert [source.path.name for source in sources] == ["a.jpg"]
-    assert [failure.name for failure in failures] == [str(tmp_path / "photos/closed")]
+    assert [source.path.name for source in found.sources] == ["a.jpg"]
+    assert [failure.name for failure in found.failures] == [str(tmp_path / "photos/closed")]
