@@ -1,5 +1,6 @@
 """The boxes of HEIC and AVIF files (ISO/IEC 14496-12 and 23008-12), as far as they say what decoding would cost."""
 
+import math
 import struct
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,8 @@ from service.problems import BrokenPicture
 
 MOST_BOXES: Final = 10_000
 """In a box, and of items, associations or places of data in a file."""
+MOST_NESTED: Final = 4
+"""Pictures that are made of pictures that are made of others, and so on: a tiled one that is turned takes two."""
 
 _OF_A_BOX = 1
 """How an item's data is found, beside places in the file: in the box `idat`."""
@@ -26,10 +29,14 @@ class _Items:
     """Whatever is not hidden, as tiles are."""
     places: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     """From and to, in the file."""
+    parts: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Pictures that are made of others, as of tiles, and those."""
     described: list[tuple[int, int]] = field(default_factory=list)
     """Metadata, and what it is of."""
     profiles: list[int] = field(default_factory=list)
     """Bytes of colour profiles, by the number of the property; 0 for other properties."""
+    sizes: list[int] = field(default_factory=list)
+    """Pixels that a property says its pictures have; 0 for other properties."""
     properties: list[tuple[int, int]] = field(default_factory=list)
     """Items, and the number of a property from 1."""
 
@@ -48,6 +55,24 @@ def copied_metadata(data: bytes) -> int:
     profiles = [0, *items.profiles]
     colored = (number for item, number in items.properties if item in items.shown)
     return described + sum(profiles[number] for number in colored if number < len(profiles))
+
+
+def shown_pixels(data: bytes) -> int:
+    """Most pixels that showing one of a HEIC's pictures decodes: of tiles and the like, each as often as it is named.
+
+    That what is decoded is no larger than the file says is looked at by libheif. Raises as `copied_metadata`.
+    """
+    items = _read_items(data)
+    pixels: dict[int, int] = defaultdict(int)
+    for item, number in items.properties:
+        if 0 < number <= len(items.sizes):
+            pixels[item] = max(pixels[item], items.sizes[number - 1])
+    for _ in range(MOST_NESTED):
+        made = {item: sum(pixels.get(part, 0) for part in parts) for item, parts in items.parts.items()}
+        if made.items() <= pixels.items():
+            return max(pixels.values(), default=0)
+        pixels |= made
+    raise BrokenPicture("The HEIF file's pictures are made of each other; save it anew.")
 
 
 def coded_pixels(data: bytes) -> list[int]:
@@ -149,19 +174,24 @@ def _read_places(data: bytes, start: int, own: int, items: _Items) -> None:
 def _read_references(data: bytes, start: int, end: int, items: _Items) -> None:
     wide = 4 if data[start] else 2
     for kind, first, _ in _boxes(data, start + 4, end):
-        if kind == b"cdsc":
+        if kind in (b"cdsc", b"dimg"):
             cursor = _Cursor(data, first)
-            metadata = cursor.take(wide)
-            items.described += [(metadata, cursor.take(wide)) for _ in range(cursor.take(2))]
-            if len(items.described) > MOST_BOXES:
-                raise BrokenPicture("The file describes its pictures too often; save it anew.")
+            item = cursor.take(wide)
+            others = [cursor.take(wide) for _ in range(cursor.take(2))]
+            if kind == b"dimg":
+                items.parts[item] += others
+            else:
+                items.described += [(item, other) for other in others]
+            if len(items.described) + sum(map(len, items.parts.values())) > MOST_BOXES:
+                raise BrokenPicture("The file's pictures refer to each other too often; save it anew.")
 
 
 def _read_properties(data: bytes, start: int, end: int, items: _Items) -> None:
     for kind, first, last in _boxes(data, start, end):
         if kind == b"ipco":
-            sizes = ((name, to - from_) for name, from_, to in _boxes(data, first, last))
-            items.profiles += [size if name == b"colr" else 0 for name, size in sizes]
+            for name, from_, to in _boxes(data, first, last):
+                items.profiles.append(to - from_ if name == b"colr" else 0)
+                items.sizes.append(math.prod(struct.unpack_from(">LL", data, from_ + 4)) if name == b"ispe" else 0)
         elif kind == b"ipma":
             _read_associations(data, first, items)
 

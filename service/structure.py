@@ -5,27 +5,39 @@ byte that came. And a file may name one size, and hold pictures of another. What
 below these limits.
 """
 
+import re
 import struct
 from typing import Final
 
-from service.isobmff import coded_pixels, copied_metadata, has_movie
-from service.problems import BrokenPicture, TooManyPixels, UnsupportedPicture
+from service.isobmff import coded_pixels, copied_metadata, has_movie, shown_pixels
+from service.problems import AnimatedPicture, BrokenPicture, TooManyPixels
 
 MOST_SEGMENTS: Final = 1_000
 """Of a JPEG before its picture, or of chunks of a PNG beside the picture's."""
 MOST_CHUNKS: Final = 65_536
 """Of a PNG, also the picture's."""
+MOST_SCANS: Final = 100
+"""Of a JPEG. Decoders go over the whole picture for each, however few bytes it has: 25 to 100 ms for 50 megapixels.
+Encoders write about ten, and libtiff takes as many as this of a JPEG within a TIFF."""
 MOST_EXIF: Final = 4_000_000
 """Bytes, of a JPEG. Pillow puts the parts together one by one."""
 MOST_JUNK: Final = 65_536
 """Bytes of a JPEG that belong to no segment, which Pillow reads one by one."""
 MOST_STRIPS: Final = 65_536
 """Of a TIFF, or tiles."""
+MOST_RUNS: Final = 4_000_000
+"""Bytes, or pixels, of a BMP that is packed in runs. Pillow unpacks it in Python: half a second for so many pixels, two
+for so many bytes."""
 MOST_METADATA: Final = 16_000_000
 """Bytes of profiles and of EXIF that a HEIC gives to all its pictures, each of which gets a copy."""
 MOST_CODED: Final = 4
 """Times the pixels that are taken: a picture, its opacity, and tiles that reach beyond its edges."""
 
+_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+"""How a segment of a JPEG begins. Among a picture's own bytes, FF is followed by 0 or by the number of a restart."""
+_PACKED_IN_RUNS = (1, 2)
+"""BMP's numbers for it."""
 _PICTURE_CHUNKS = (b"IDAT", b"fdAT", b"fcTL")
 _STRIP_OFFSETS, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS = 273, 322, 323, 324
 _WHOLE_NUMBERS = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 16: 8, 17: 8}
@@ -33,7 +45,7 @@ _WHOLE_NUMBERS = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 16: 8, 17: 8}
 
 
 def check_structure(data: bytes, found: str, max_pixels: int) -> None:
-    """Raises `BrokenPicture`, `UnsupportedPicture` or `TooManyPixels` for what would cost far more than it came as.
+    """Raises `BrokenPicture`, `AnimatedPicture` or `TooManyPixels` for what would cost far more than it came as.
 
     `found`: the format, an `InputFormat`. Those that are not known here are not looked at.
     """
@@ -44,17 +56,20 @@ def check_structure(data: bytes, found: str, max_pixels: int) -> None:
             _check_png(data)
         elif found == "tiff":
             _check_tiff(data, max_pixels)
-        elif found == "heif" and copied_metadata(data) > MOST_METADATA:
-            raise BrokenPicture("The HEIF file holds more metadata than pictures; save it anew.")
+        elif found == "heif":
+            _check_heif(data, max_pixels)
         elif found == "avif":
             _check_avif(data, max_pixels)
+        elif found == "bmp":
+            _check_bmp(data)
     except (struct.error, IndexError) as error:
         raise BrokenPicture(f"The {found.upper()} file's header is damaged or incomplete; send it again.") from error
 
 
 def _check_jpeg(data: bytes) -> None:
     position, segments, exif, junk = 2, 0, 0, 0
-    while position + 4 <= len(data) and (marker := data[position + 1]) != 0xDA:
+    while position + 4 <= len(data) and not data.startswith(b"\xff\xda", position):
+        marker = data[position + 1]
         if data[position] != 0xFF:
             start = data.find(b"\xff", position)
             junk += (len(data) if start < 0 else start) - position
@@ -69,6 +84,18 @@ def _check_jpeg(data: bytes) -> None:
             position += 2 + length
         if segments > MOST_SEGMENTS or exif > MOST_EXIF or junk > MOST_JUNK:
             raise BrokenPicture("The JPEG file has too many parts before its picture; save it anew.")
+    _check_scans(data, position)
+
+
+def _check_scans(data: bytes, position: int) -> None:
+    """Of a JPEG, from its first scan on. What comes behind the picture, as a film or further pictures, is not its."""
+    scans, segments = 0, 0
+    while (segment := _SEGMENT.search(data, position)) and (marker := data[segment.start() + 1]) != _END_OF_IMAGE:
+        scans += marker == _SCAN
+        segments += 1
+        position = segment.end() + max(_number(data, segment.end(), 2), 2)
+        if scans > MOST_SCANS or segments > MOST_SEGMENTS:
+            raise BrokenPicture("The JPEG file has its picture in too many parts; save it anew.")
 
 
 def _check_png(data: bytes) -> None:
@@ -109,9 +136,24 @@ def _check_tiff(data: bytes, max_pixels: int) -> None:
         raise _too_many_pixels("TIFF", max_pixels)
 
 
+def _check_bmp(data: bytes) -> None:
+    header, width, height = struct.unpack_from("<Lll", data, 14)
+    if header < 40 or struct.unpack_from("<L", data, 30)[0] not in _PACKED_IN_RUNS:
+        return
+    if max(abs(width * height), len(data)) > MOST_RUNS:
+        raise BrokenPicture("The BMP file is packed in runs, and large; save it unpacked, or as PNG.")
+
+
+def _check_heif(data: bytes, max_pixels: int) -> None:
+    if copied_metadata(data) > MOST_METADATA:
+        raise BrokenPicture("The HEIF file holds more metadata than pictures; save it anew.")
+    if shown_pixels(data) > MOST_CODED * max_pixels:
+        raise _too_many_pixels("HEIF", max_pixels)
+
+
 def _check_avif(data: bytes, max_pixels: int) -> None:
     if has_movie(data):
-        raise UnsupportedPicture("Animated AVIF is not supported; send a still picture.")
+        raise AnimatedPicture.of_format("avif")
     pictures = coded_pixels(data)
     if max(pictures, default=0) > max_pixels or sum(pictures) > MOST_CODED * max_pixels:
         raise _too_many_pixels("AVIF", max_pixels)

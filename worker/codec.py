@@ -25,6 +25,12 @@ CODEC_THREADS = min(max(usable_cores(), 2), 16)
 
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
 
+_START_OF_IMAGE, _SCAN = b"\xff\xd8", 0xDA
+_SEQUENTIAL = (0xC0, 0xC1)
+"""JPEG's frames that may be decoded row by row, and at a fraction of their size."""
+_SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xFF)})
+"""JPEG's markers that are followed by their length."""
+
 _SRGB = ImageCms.createProfile("sRGB")
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
 _WHITE_IS_ZERO = 0
@@ -78,10 +84,28 @@ def decode(content: bytes, size: int | None = None, quick_jpeg: QuickJpeg | None
         raise JobError(ErrorCode.BROKEN_PICTURE, f"The file cannot be decoded: {error}.") from error
 
 
-def decoding_px(pixels: int, size: int | None, *, is_jpeg: bool) -> int:
-    """Most pixels that `decode` holds of a picture of so many."""
+def decoding_px(pixels: int, size: int | None, *, is_one_pass_jpeg: bool) -> int:
+    """Most pixels that `decode` holds of a picture of so many. `is_one_pass_jpeg`: see the function."""
     # The JPEG decoder itself reduces, to twice the size and a bit.
-    return min(pixels, (4 * size) ** 2) if size and is_jpeg else pixels
+    return min(pixels, (4 * size) ** 2) if size and is_one_pass_jpeg else pixels
+
+
+def is_one_pass_jpeg(content: bytes) -> bool:
+    """Whether it is a JPEG of which the decoder holds some rows at a time.
+
+    Of one in several scans, as progressive ones are, it holds every coefficient until the last, whatever the size asked
+    for. Other files, and whatever is unusual in front of the picture, count as such.
+    """
+    if not content.startswith(_START_OF_IMAGE):
+        return False
+    position, channels = len(_START_OF_IMAGE), 0
+    while position + 10 <= len(content) and content[position] == 0xFF and content[position + 1] in _SEGMENTS:
+        if content[position + 1] == _SCAN:
+            return content[position + 4] == channels
+        if content[position + 1] in _SEQUENTIAL:
+            channels = content[position + 9]
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return False
 
 
 def _picture(rgb: Image.Image, alpha: Image.Image | None, size: int | None) -> Picture:

@@ -26,7 +26,8 @@ class Header:
     height: int
     format: PictureFormat
     """The file's own format, or the nearest that is written."""
-    is_jpeg: bool
+    is_one_pass_jpeg: bool
+    """Whether it can be reduced while it is decoded, which progressive ones cannot."""
 
 
 def read_header(file: Path | bytes) -> Header:
@@ -34,7 +35,8 @@ def read_header(file: Path | bytes) -> Header:
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READ_FORMATS) as image:
             animated = image.format in _ANIMATED and getattr(image, "is_animated", False)
-            header = Header(*_upright(image), _written_format(image), image.format in _JPEG)
+            is_one_pass = image.format in _JPEG and not image.info.get("progressive")
+            header = Header(*_upright(image), _written_format(image), is_one_pass)
     except UnidentifiedImageError as error:
         raise JobError(ErrorCode.BROKEN_PICTURE, "The file is no picture, or its beginning is damaged.") from error
     except OSError as error:

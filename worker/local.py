@@ -133,7 +133,9 @@ class LocalStudio:
         except JobError:
             return 0
         width, height = self._recipe.measure(header.width, header.height)
-        return max(width * height, decoding_px(header.width * header.height, self._recipe.size, is_jpeg=header.is_jpeg))
+        file_px = header.width * header.height
+        held_px = decoding_px(file_px, self._recipe.size, is_one_pass_jpeg=header.is_one_pass_jpeg)
+        return max(width * height, held_px)
 
     def _open(self, commission: Commission) -> _Work | Done:
         try:

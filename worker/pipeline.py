@@ -18,7 +18,7 @@ from worker.answers import Answer
 from worker.arrays import Pixels
 from worker.batching import Backlog, BatchKey
 from worker.catalog import Models
-from worker.codec import CODEC_THREADS, Picture, decode, decoding_px, encode
+from worker.codec import CODEC_THREADS, Picture, decode, decoding_px, encode, is_one_pass_jpeg
 from worker.compose import compose, with_alpha_of
 from worker.contract import ErrorCode, Job, JobResult, JobStatus, StyleJob, UpscaleJob
 from worker.engine import Engine, EngineTask, EnlargeTask, PaintTask
@@ -27,8 +27,6 @@ from worker.gpu_jpeg import QuickJpeg
 from worker.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
-
-_JPEG = b"\xff\xd8"
 
 MOST_WAITING = 64
 """Jobs that lie in a worker undecoded at the most: they might as well wait where other workers see them."""
@@ -413,7 +411,7 @@ def _result_px(job: Job) -> int:
 def _decoded_px(request: Request) -> int:
     job, content = request.job, request.content or b""
     size = job.size if isinstance(job, StyleJob) else None
-    return decoding_px(job.pixels, size, is_jpeg=content.startswith(_JPEG))
+    return decoding_px(job.pixels, size, is_one_pass_jpeg=is_one_pass_jpeg(content))
 
 
 def _check_deadline(job: Job) -> None:

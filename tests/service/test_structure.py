@@ -9,9 +9,9 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from service.isobmff import coded_pixels, copied_metadata
+from service.isobmff import coded_pixels, copied_metadata, shown_pixels
 from service.problems import BrokenPicture, TooManyPixels
-from service.structure import MOST_METADATA, MOST_SEGMENTS, MOST_STRIPS, check_structure
+from service.structure import MOST_METADATA, MOST_RUNS, MOST_SCANS, MOST_SEGMENTS, MOST_STRIPS, check_structure
 from service.uploads import validate
 from tests.service.support import encode
 
@@ -40,13 +40,75 @@ def test_a_jpeg_with_long_metadata_is_taken() -> None:
     )
 
 
-@pytest.mark.parametrize("junk", [b"\0", b"\xff", b"\xff\0"])
+@pytest.mark.parametrize("junk", [b"\0", b"\xff", b"\xff\0", b"\0\xda"])
 def test_a_jpeg_with_junk_is_refused_once_it_is_much(junk: bytes) -> None:
     jpeg = encode("JPEG")
     first = 4 + int.from_bytes(jpeg[4:6], "big")
     assert validate(jpeg[:first] + 1_000 * junk + jpeg[first:], LIMIT).width == 40
     with pytest.raises(BrokenPicture, match="too many parts before its picture"):
         validate(jpeg[:first] + 100_000 * junk + jpeg[first:], LIMIT)
+
+
+def progressive(scans: int, between: bytes = b"") -> bytes:
+    """A JPEG that has so many: its last one, which changes nothing, again and again."""
+    jpeg = encode("JPEG", (64, 48), "L", progressive=True)
+    last = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    return jpeg[:-2] + (scans - jpeg.count(b"\xff\xda")) * (between + last) + jpeg[-2:]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [b"", b"\xff", b"\xff\xd0", b"\xff\0", b"\xff\x05\xff\xff", b"\xff\xfe\0\4\xff\xd9"],
+    ids=["nothing", "filling", "a restart", "data", "an unknown marker", "an end within a remark"],
+)
+def test_a_jpeg_in_too_many_scans_is_refused(between: bytes) -> None:
+    """Each costs the decoder a walk over all pixels, and 78 bytes of the file are one for 50 megapixels."""
+    assert validate(progressive(MOST_SCANS, between), LIMIT).width == 64
+    with pytest.raises(BrokenPicture, match="its picture in too many parts"):
+        validate(progressive(MOST_SCANS + 1, between), LIMIT)
+
+
+def test_a_jpeg_with_many_parts_between_its_scans_is_refused() -> None:
+    with pytest.raises(BrokenPicture, match="its picture in too many parts"):
+        validate(progressive(20, MOST_SEGMENTS // 10 * b"\xff\xfe\0\2"), LIMIT)
+
+
+def test_scans_of_other_pictures_in_a_jpeg_do_not_count() -> None:
+    """A preview in the metadata, and what phones put behind the picture: further shots, or a film."""
+    others = 50 * progressive(12)
+    preview = struct.pack(">BBH", 0xFF, 0xE1, 2 + len(others)) + others
+    jpeg = progressive(12)
+    assert validate(jpeg[:2] + preview + jpeg[2:] + others, LIMIT).width == 64
+
+
+def test_a_jpeg_may_be_cut_off_or_restart_anywhere() -> None:
+    buffer = io.BytesIO()
+    Image.effect_noise((640, 480), 90).save(buffer, "JPEG", restart_marker_blocks=1)
+    jpeg = buffer.getvalue()
+    assert jpeg.count(b"\xff\xd0") > 500
+    assert validate(jpeg, LIMIT).width == 640
+    assert validate(jpeg[:-1_000], LIMIT).width == 640
+
+
+def bmp(width: int, height: int, packing: int, content: bytes) -> bytes:
+    bits = 4 if packing == 2 else 8
+    head = struct.pack("<LllHHLLllLL", 40, width, height, 1, bits, packing, len(content), 0, 0, 2, 0)
+    return b"BM" + struct.pack("<LHHL", 62 + len(content), 0, 0, 62) + head + b"\0\0\0\0\xff\xff\xff\0" + content
+
+
+@pytest.mark.parametrize("packing", [1, 2])
+def test_a_bmp_packed_in_runs_is_refused_once_it_is_large(packing: int) -> None:
+    """Pillow unpacks it in Python, and fills the rest of a row byte by byte."""
+    rows, larger = (height * b"\x01\x01\0\0" for height in (1_000, 1_001))
+    assert validate(bmp(4_000, 1_000, packing, rows), 2 * MOST_RUNS).height == 1_000
+    with pytest.raises(BrokenPicture, match="packed in runs"):
+        validate(bmp(4_000, 1_001, packing, larger), 2 * MOST_RUNS)
+    with pytest.raises(BrokenPicture, match="packed in runs"):
+        validate(bmp(64, 64, packing, MOST_RUNS // 2 * b"\x01\x01"), LIMIT)
+
+
+def test_a_large_bmp_that_is_not_packed_is_taken() -> None:
+    assert validate(encode("BMP", (2_100, 2_000)), 2 * MOST_RUNS).width == 2_100
 
 
 @pytest.mark.parametrize("at_the_end", [False, True])
@@ -123,6 +185,65 @@ def test_a_heic_whose_pictures_share_their_metadata_is_refused_once_the_copies_a
     check_structure(heic(3), "heif", LIMIT)
     with pytest.raises(BrokenPicture, match="more metadata than pictures"):
         validate(heic(MOST_METADATA // 100_000 + 1), LIMIT)
+
+
+def heic_of_parts(parts: dict[int, list[int]], kinds: dict[int, bytes], grid: bytes = b"") -> bytes:
+    """Of pictures of 64 x 64 px, some made of others. The first is shown; what is an `hvc1` holds pixels."""
+    source = encode("HEIF", (64, 64))
+    config, picture = source[source.index(b"hvcC") - 4 :], source[source.index(b"mdat") + 4 :]
+    properties = [config[: int.from_bytes(config[:4], "big")], box(b"ispe", bytes(4), struct.pack(">LL", 64, 64))]
+    head = box(b"ftyp", b"heic" + bytes(4) + b"mif1heic")
+
+    def meta(start: int) -> bytes:
+        listed, placed, described = [], [], []
+        for item, kind in kinds.items():
+            coded = kind == b"hvc1"
+            place = (0, 0, 1, start, len(picture)) if coded else (1, 0, 1, 0, len(grid))
+            listed.append(box(b"infe", bytes([2, 0, 0, 0]), struct.pack(">HH4sx", item, 0, kind)))
+            placed.append(struct.pack(">HHHHLL", item, *place))
+            described.append(struct.pack(">HBBB", item, 2, 0x81 if coded else 2, 2))
+        references = [
+            box(b"dimg", struct.pack(f">HH{len(others)}H", item, len(others), *others))
+            for item, others in parts.items()
+        ]
+        return box(
+            b"meta",
+            bytes(4),
+            box(b"hdlr", bytes(8), b"pict", bytes(13)),
+            box(b"pitm", bytes(4), struct.pack(">H", next(iter(kinds)))),
+            box(b"iinf", bytes(4), struct.pack(">H", len(kinds)), *listed),
+            box(b"iref", bytes(4), *references),
+            box(b"iprp", box(b"ipco", *properties), box(b"ipma", bytes(4), struct.pack(">L", len(kinds)), *described)),
+            box(b"iloc", bytes([1, 0, 0, 0]), b"\x44\0", struct.pack(">H", len(kinds)), *placed),
+            box(b"idat", grid),
+        )
+
+    return head + meta(len(head) + len(meta(0)) + 8) + box(b"mdat", picture)
+
+
+def tiled_heic(count: int) -> bytes:
+    """One that is made of so many tiles, all the same, and shows a single one's size of them."""
+    grid = bytes([0, 0, count - 1, 0]) + struct.pack(">HH", 64, 64)
+    return heic_of_parts({2: count * [1]}, {2: b"grid", 1: b"hvc1"}, grid)
+
+
+def test_a_heic_whose_tiles_are_more_than_it_shows_is_refused() -> None:
+    """Six megabytes that said 64 x 64 px took a minute."""
+    with Image.open(io.BytesIO(tiled_heic(200))) as image:
+        image.load()
+        assert image.size == (64, 64)
+    assert shown_pixels(tiled_heic(200)) == 200 * 64 * 64
+    assert validate(tiled_heic(200), 50 * 64 * 64).width == 64
+    with pytest.raises(TooManyPixels, match="more pixels than its size says"):
+        validate(tiled_heic(201), 50 * 64 * 64)
+
+
+def test_pictures_of_a_heic_that_are_made_of_pictures_count_as_often_as_they_are_used() -> None:
+    kinds = {4: b"iovl", 3: b"iovl", 2: b"iovl", 1: b"hvc1"}
+    assert shown_pixels(heic_of_parts({4: [3, 3], 3: [2, 2, 2], 2: [1, 1]}, kinds)) == 12 * 64 * 64
+    for circle in ({4: [3], 3: [2, 1], 2: [4, 3]}, {9: [8], 8: [7], 7: [6], 6: [5], 5: [4], 4: [1]}):
+        with pytest.raises(BrokenPicture, match="made of each other"):
+            validate(heic_of_parts(circle, kinds), LIMIT)
 
 
 @pytest.mark.parametrize("image_format", ["AVIF", "HEIF", "JPEG", "TIFF"])

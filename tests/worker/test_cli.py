@@ -17,8 +17,9 @@ from tests.service.support import huge_png
 from tests.worker.command import ROOT, Command
 from tests.worker.running import Client, running_worker
 from worker import targets
+from worker.errors import CommandError
 from worker.local_records import RECORDS_NAME
-from worker.sources import CommandError, find_sources
+from worker.sources import find_sources
 
 BROKEN = encode(draw_photo(64, 48), "JPEG")[:700]
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from tests.pictures import draw_photo, encode, encode_heic
-from worker.codec import Picture, decode
+from worker.codec import Picture, decode, is_one_pass_jpeg
 from worker.codec import encode as encode_picture
 from worker.contract import ErrorCode, PictureFormat
 from worker.errors import JobError
@@ -126,6 +126,83 @@ def test_size_limits_the_longer_side_and_never_enlarges() -> None:
 def test_damaged_files_are_refused(content: bytes) -> None:
     with pytest.raises(JobError) as refusal:
         decode(content)
+    assert refusal.value.code is ErrorCode.BROKEN_PICTURE
+
+
+def in_three_scans() -> bytes:
+    """A JPEG that is not progressive, but has a scan for each channel: three grey ones of one size, put together."""
+    luma, blue, red = (encode(channel, "JPEG", quality=95) for channel in PHOTO.convert("YCbCr").split())
+    frame = luma.index(b"\xff\xc0")
+    tables = luma.index(b"\xff\xc4")
+    one = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, PHOTO.height, PHOTO.width, 3)
+    one += b"".join(bytes([channel, 0x11, 0]) for channel in (1, 2, 3))
+    file = luma[:frame] + one + luma[tables : luma.index(b"\xff\xda")]
+    for channel, jpeg in enumerate((luma, blue, red), start=1):
+        start = jpeg.index(b"\xff\xda")
+        file += jpeg[start : start + 5] + bytes([channel]) + jpeg[start + 6 : -2]
+    return file + b"\xff\xd9"
+
+
+def with_segment(jpeg: bytes, segment: bytes) -> bytes:
+    return jpeg[:2] + segment + jpeg[2:]
+
+
+BASELINE, PROGRESSIVE = (encode(PHOTO, "JPEG", progressive=progressive) for progressive in (False, True))
+PREVIEW = b"\xff\xe1" + struct.pack(">H", len(BASELINE)) + BASELINE[2:]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (BASELINE, True),
+        (encode(PHOTO.convert("L"), "JPEG"), True),
+        (encode(PHOTO.convert("CMYK"), "JPEG"), True),
+        (encode(PHOTO, "JPEG", exif=b"Exif\0\0" + PROGRESSIVE), True),
+        (PROGRESSIVE, False),
+        (with_segment(PROGRESSIVE, PREVIEW), False),
+        (with_segment(PROGRESSIVE, b"\xff\xd0" + PREVIEW), False),
+        (in_three_scans(), False),
+        (encode(PHOTO, "PNG"), False),
+        (BASELINE[: BASELINE.index(b"\xff\xda")], False),
+        (b"", False),
+    ],
+    ids=[
+        "colour",
+        "grey",
+        "CMYK",
+        "preview is progressive",
+        "progressive",
+        "preview is not",
+        "preview behind a restart",
+        "a scan for each channel",
+        "PNG",
+        "cut off",
+        "empty",
+    ],
+)
+def test_jpegs_that_are_held_whole_while_they_are_decoded_are_known(content: bytes, expected: bool) -> None:
+    assert is_one_pass_jpeg(content) is expected
+
+
+def test_a_jpeg_with_a_scan_for_each_channel_is_read() -> None:
+    assert difference(decode(in_three_scans()), PHOTO) < 4
+
+
+def jpeg_in_tiff(scans: int) -> bytes:
+    """A TIFF whose one strip is a progressive JPEG in so many scans."""
+    jpeg = encode(PHOTO.convert("L"), "JPEG", progressive=True)
+    last = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    jpeg = jpeg[:-2] + (scans - jpeg.count(b"\xff\xda")) * last + jpeg[-2:]
+    tags = {256: 97, 257: 61, 258: 8, 259: 7, 262: 1, 273: 8, 277: 1, 278: 61, 279: len(jpeg)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(jpeg)) + jpeg + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_a_tiff_whose_jpeg_has_too_many_scans_is_refused() -> None:
+    """By libtiff, from 100 on: the service need not look into it."""
+    assert decode(jpeg_in_tiff(20)).width == 97
+    with pytest.raises(JobError) as refusal:
+        decode(jpeg_in_tiff(200))
     assert refusal.value.code is ErrorCode.BROKEN_PICTURE
 
 

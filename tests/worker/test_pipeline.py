@@ -293,6 +293,26 @@ def test_large_files_are_not_decoded_side_by_side(catalog: Catalog, monkeypatch:
         assert [made.answer().result.status for _ in range(3)] == [JobStatus.FINISHED] * 3
 
 
+@pytest.mark.parametrize(("progressive", "expected"), [(False, DECODERS), (True, 1)])
+def test_a_large_jpeg_takes_its_whole_room_only_if_it_is_decoded_whole(
+    progressive: bool, expected: int, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a progressive one, every coefficient lies in memory before it is reduced."""
+    large = encode(draw_photo(10 * SIDE, 10 * SIDE), "JPEG", progressive=progressive)
+    monkeypatch.setattr("worker.pipeline.MOST_HELD_PX", 150 * SIDE * SIDE)
+    with bench(catalog) as made:
+        made.engine.gate.release(1000)
+        held = threading.Semaphore(0)
+        for _ in range(DECODERS):
+            made.codec.submit(held.acquire)
+        jobs = [job(index, pixels=100 * SIDE * SIDE, size=SIDE) for index in range(3)]
+        made.pipeline.submit([Request(each, large) for each in jobs])
+        decoding = len(made.pipeline._decoding)
+        held.release(DECODERS)
+        assert decoding == expected
+        assert [made.answer().result.status for _ in range(3)] == [JobStatus.FINISHED] * 3
+
+
 def test_there_is_no_more_room_for_files_that_are_announced_as_large(catalog: Catalog) -> None:
     with bench(catalog) as made:
         made.engine.gate.release(1000)
