@@ -8,7 +8,7 @@ import base64
 import json
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from worker.contract import (
     Job,
     JobStatus,
     Lane,
+    PictureFormat,
     StyleJob,
     UpscaleJob,
     input_key,
@@ -43,8 +44,9 @@ log = logging.getLogger(__name__)
 TASKS: dict[str, type[Job]] = {STYLIZE_TASK: StyleJob, UPSCALE_TASK: UpscaleJob}
 
 _CLOSE = """
-local STARTED, FINISHED, FAILED = {KEYS[1], KEYS[4]}, {KEYS[2], KEYS[5]}, {KEYS[3], KEYS[6]}
-local WORKER, ITS_EXECUTIONS = KEYS[7], KEYS[8]
+local QUEUE, INTERMEDIATE = {KEYS[1], KEYS[6]}, {KEYS[2], KEYS[7]}
+local STARTED, FINISHED, FAILED = {KEYS[3], KEYS[8]}, {KEYS[4], KEYS[9]}, {KEYS[5], KEYS[10]}
+local WORKER, ITS_EXECUTIONS = KEYS[11], KEYS[12]
 local rq, input, output, result_field, picture_field = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local worker, time, epoch, state, kept_failures_s = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local closed, failed, seconds = 0, 0, 0
@@ -73,9 +75,15 @@ for at = 11, #ARGV, 11 do
     local both = id .. ':' .. execution
     local held = redis.call('ZREM', STARTED[lane], both) == 1
     local status = redis.call('HGET', rq .. ':job:' .. id, 'status')
-    local ours = held and status ~= 'finished' and status ~= 'failed'
-    if channel ~= '' and (ours or not held and not status) then answer(id, kept_s, channel, result, picture) end
+    local open = status == 'queued' or status == 'started'
+    local answered = redis.call('EXISTS', output .. id) == 1
+    local ours = open and (held or not answered)
+    if channel ~= '' and not answered and (ours or not status) then answer(id, kept_s, channel, result, picture) end
     if ours then
+        if status == 'queued' then
+            redis.call('LREM', QUEUE[lane], 0, id)
+            redis.call('LREM', INTERMEDIATE[lane], 0, id)
+        end
         local record = {'type', kind, 'worker_name', worker, 'execution_id', execution,
             'execution_started_at', begun, 'execution_ended_at', epoch}
         if reason == '' then
@@ -88,11 +96,9 @@ for at = 11, #ARGV, 11 do
         end
         closed, seconds = closed + 1, seconds + epoch - begun
     end
-    if held then
-        redis.call('DEL', rq .. ':execution:' .. both)
-        redis.call('ZREM', rq .. ':executions:' .. id, execution)
-        redis.call('SREM', ITS_EXECUTIONS, both)
-    end
+    redis.call('DEL', rq .. ':execution:' .. both)
+    redis.call('ZREM', rq .. ':executions:' .. id, execution)
+    redis.call('SREM', ITS_EXECUTIONS, both)
 end
 redis.call('HINCRBY', WORKER, 'successful_job_count', closed - failed)
 if failed > 0 then redis.call('HINCRBY', WORKER, 'failed_job_count', failed) end
@@ -100,15 +106,16 @@ redis.call('HINCRBYFLOAT', WORKER, 'total_working_time', seconds)
 if state ~= '' then redis.call('HSET', WORKER, 'state', state) end
 return closed
 """
-"""Answers each job of ARGV[11...] and closes it, if this worker still holds it: a job whose lease ran out is
-another's, who answers it, and one that is closed twice, because the first answer of Redis was lost, stays as it is.
-A worker that was taken for dead for a moment may hold one that another has answered meanwhile. What Redis forgot
-altogether is nobody's, and its client may still be there."""
+"""Answers each job of ARGV[11...] and closes it, unless that was done before: by whom it went to when the lease ran
+out, or by this worker, whose first word of it Redis took and did not confirm. A job whose lease ran out and that is
+open still is answered by who comes first. Where it waits again, it is taken out of its queue; where it runs again, that
+run finds it closed and only tidies up after itself. What Redis forgot altogether is nobody's, and its client may still
+be there."""
 
 
 @dataclass(frozen=True)
 class Closing:
-    """A job and what it is answered with; a job that cannot be read is answered to nobody."""
+    """A job and what it is answered with; one that does not even say to whom is answered to nobody."""
 
     taken: TakenJob
     job: Job | None
@@ -124,6 +131,29 @@ def read_job(data: bytes) -> Job:
         raise JobError(ErrorCode.INTERNAL, "The job was written by another version of the service.") from error
 
 
+def read_address(data: bytes) -> Job | None:
+    """As much of a job as an answer needs, for one that `read_job` refuses; the rest is made up. None: it has not that.
+
+    Such a job is not painted without what this version does not know of it: that would be another picture than asked.
+    """
+    try:
+        return _address(json.loads(zlib.decompress(data))[3])
+    except Exception:  # whatever is wrong with it, there is nobody to be told
+        return None
+
+
+def _address(kwargs: Mapping[str, Any]) -> Job:
+    return Job(
+        id=str(kwargs["id"]),
+        reply_to=str(kwargs["reply_to"]),
+        result_ttl_s=int(kwargs["result_ttl_s"]),
+        submitted_at=0.0,
+        deadline=0.0,
+        format=PictureFormat.PNG,
+        quality=PictureFormat.PNG.default_quality,
+    )
+
+
 class JobCloser:
     """Closes the jobs of one worker."""
 
@@ -136,7 +166,7 @@ class JobCloser:
         self._keys: list[str] = []
         for queue in lanes.queues:
             registries = (queue.started_job_registry, queue.finished_job_registry, queue.failed_job_registry)
-            self._keys += [registry.key for registry in registries]
+            self._keys += [queue.key, queue.intermediate_queue_key, *(registry.key for registry in registries)]
         self._keys += [worker_key, lanes.executions_key]
 
     def close(self, closings: Sequence[Closing], *, idle: bool) -> int:
@@ -152,8 +182,8 @@ class JobCloser:
         """RQ calls this for a job whose worker died. Without a retry left its client is told."""
         if error_type is AbandonedJobError and not rq_job.retries_left:
             try:
-                job = TASKS[rq_job.func_name or ""].from_kwargs(rq_job.kwargs)
-            except Exception:  # somebody else's, or of another version: it must not end who cleans up
+                job = _address(rq_job.kwargs)
+            except Exception:  # somebody else's: it must not end who cleans up
                 log.exception("Job %s, whose workers died, cannot be read.", rq_job.id)
                 return True
             log.error("Job %s is given up: the workers that took it died.", rq_job.id)

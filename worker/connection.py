@@ -51,9 +51,9 @@ class WorkerRedis(Redis):
 
 _WITHIN_SCRIPTS = {"-READONLY ": ReadOnlyError, "-OOM ": OutOfMemoryError, "-MASTERDOWN ": MasterDownError}
 _PASSING = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, MasterDownError)
-_PASSING_CODES = ("MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
-"""Of a Redis whose disk is full, whose replicas are gone, or that became a replica while somebody waited for a list.
-redis-py has no classes for them.
+_PASSING_CODES = ("MISCONF ", "NOREPLICAS ", "UNBLOCKED ", "BUSY ")
+"""Of a Redis whose disk is full, whose replicas are gone, that became a replica while somebody waited for a list, or
+that does nothing but run somebody's script. redis-py has no classes for them.
 """
 
 

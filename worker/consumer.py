@@ -14,19 +14,19 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from types import FrameType
-from typing import TypeVar
 
 from redis import Redis
 from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, TimeoutError
 from rq import SimpleWorker
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
+from rq.utils import now
 from rq.worker_registration import clean_worker_registry, register
 
 from worker.answers import Answer
-from worker.closing import Closing, JobCloser, read_job
+from worker.closing import Closing, JobCloser, read_address, read_job
 from worker.connection import PAUSE_S, is_unavailable, passing_over_redis_errors, retry_until_available
-from worker.contract import ErrorCode, Lane, recovery_lock_key
+from worker.contract import ErrorCode, Lane, looked_key, recovery_lock_key
 from worker.errors import JobError
 from worker.lanes import LEASE_S, Arrival, Lanes, TakenJob
 from worker.metrics import WorkerMetrics
@@ -35,12 +35,14 @@ from worker.vitals import Pulse
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 BEAT_S = 1.0
 """Seconds between two signs of life of the jobs in hand."""
 RECOVERY_S = 2
 """Seconds between two looks, by any worker of the pool, for jobs that died with their worker."""
+UNSEEN_S = 4
+"""Seconds without a look after which the next one puts nothing back. Leases are whole seconds of the clock, so that one
+may end five after the last beat, and that beat is a second old when Redis goes. Longer than from one look to the next,
+which is RECOVERY_S and once around the loop."""
 STUCK_S = 4
 """Seconds after which a job that arrived and was not taken, which takes milliseconds, is put back."""
 MOST_UNSENT_BYTES = 500_000_000
@@ -76,6 +78,7 @@ class BatchWorker(SimpleWorker):
             serializer=JSONSerializer,
             log_job_description=False,
         )
+        self.birth_date = now()
         self._closer = JobCloser(connection, self._lanes, name, self.key)
         self.push_exc_handler(self._closer.answer_abandoned)  # type: ignore[no-untyped-call]
         self._pipeline = pipeline
@@ -103,7 +106,7 @@ class BatchWorker(SimpleWorker):
 
     def run(self) -> None:
         """Works until it is asked to stop; the jobs in hand are finished first. Raises what is a fault of ours."""
-        self._persist(self.register_birth)
+        retry_until_available(self._register, self._stop, LEASE_S, _is_full)
         self._pipeline.start(self._finished)
         heart, closer, bulk = (
             threading.Thread(target=self._guarded, args=(target,), name=name, daemon=True)
@@ -123,6 +126,17 @@ class BatchWorker(SimpleWorker):
         if self._failure is not None:
             raise self._failure
         self._pipeline.stop()
+
+    def _register(self) -> None:
+        """RQ's own `register_birth` cannot be repeated: what it wrote it takes for another worker of this name.
+
+        A Redis that is full refuses it. That must stop nobody from taking jobs, which frees memory; a beat tries again.
+        """
+        with self.connection.pipeline() as pipe:
+            self.heartbeat(pipeline=pipe)
+            pipe.hset(self.key, mapping=self.serialize())
+            register(self, pipe)
+            pipe.execute()
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Signal handler: only sets a flag, because an exception between pop and start would lose a job."""
@@ -223,7 +237,7 @@ class BatchWorker(SimpleWorker):
                 requests.append(Request(read_job(each.data), each.content, each.alone))
             except JobError as error:
                 log.exception("Job %s cannot be read.", each.id)
-                self._closings.put(Closing(each, None, Answer.failed(error)))
+                self._closings.put(Closing(each, read_address(each.data), Answer.failed(error)))
         return requests
 
     def _finished(self, request: Request, answer: Answer) -> None:
@@ -283,9 +297,6 @@ class BatchWorker(SimpleWorker):
             size += len(closing.answer.picture or b"")
         return closings
 
-    def _persist(self, call: Callable[[], T]) -> T | None:
-        return retry_until_available(call, self._stop, LEASE_S)
-
     def _forget(self, closings: Iterable[Closing]) -> None:
         """Lets the leases of jobs run out: of closed ones, and of those that others should run again."""
         with self._taken_changed:
@@ -310,14 +321,23 @@ class BatchWorker(SimpleWorker):
         """
         with suppress(OutOfMemoryError):
             if self.connection.set(recovery_lock_key(), self.name, nx=True, ex=RECOVERY_S):
-                self._put_back_lost_jobs()
+                if self._somebody_looked():
+                    self._put_back_lost_jobs()
+                self._lanes.put_back_stuck(STUCK_S)
+
+    def _somebody_looked(self) -> bool:
+        """Whether there was a look of late. If not, Redis may have been away: first the living must say that they live.
+
+        If all workers were away instead, the next look finds what they lost.
+        """
+        return self.connection.set(looked_key(), self.name, ex=UNSEEN_S, get=True) is not None
 
     def _put_back_lost_jobs(self) -> None:
         # After Redis was away, the leases of what is in hand here have ended as well.
         self._keep()
         self._lanes.put_back_abandoned(self._exc_handlers)
-        clean_worker_registry(self._lanes.queues[0])
-        self._lanes.put_back_stuck(STUCK_S)
+        for lane in self._lanes.queues:
+            clean_worker_registry(lane)
 
     def _beat(self) -> None:
         """Keeps this worker and the jobs in hand alive in RQ's eyes."""
@@ -334,13 +354,16 @@ class BatchWorker(SimpleWorker):
     def _beat_once(self) -> None:
         self._keep()
         with self.connection.pipeline() as pipe:
+            pipe.hexists(self.key, "birth")
             self.heartbeat(pipeline=pipe)
-            is_unknown = pipe.execute()[0] == 1
-            if is_unknown:
-                # Redis came back empty, and the heartbeat alone does not make a worker of us.
-                pipe.hset(self.key, mapping=self.serialize())
-                register(self, pipe)
-                pipe.execute()
+            is_known = pipe.execute()[0]
+        if not is_known:
+            # Redis came back empty, or was full before, and the heartbeat alone does not make a worker of us.
+            self._register()
+
+
+def _is_full(error: RedisError) -> bool:
+    return isinstance(error, OutOfMemoryError)
 
 
 def _log_faults(closings: Iterable[Closing]) -> None:

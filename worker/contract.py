@@ -353,6 +353,11 @@ def recovery_lock_key() -> str:
     return "impasto:recovery"
 
 
+def looked_key() -> str:
+    """String: which worker of the pool looked for lost jobs last. Expires when nobody has looked for seconds."""
+    return "impasto:recovery:looked"
+
+
 def alone_key() -> str:
     """String: which worker of the pool runs jobs that must run alone. Expires within seconds."""
     return "impasto:alone"

@@ -1,5 +1,6 @@
 """One worker on one device, in this process."""
 
+import errno
 import logging
 import os
 import signal
@@ -104,9 +105,15 @@ def _leave_on_signals() -> None:
 
 
 def _serve(metrics: WorkerMetrics, settings: WorkerSettings, pulse: Pulse) -> None:
+    """Raises `StartError` for an address that will never do; ends this process if the port may be free later."""
     if not settings.metrics_port:
         return
     try:
         metrics.serve(settings.metrics_host, settings.metrics_port, pulse)
     except OSError as error:
-        raise StartError(f"The metrics port {settings.metrics_port} cannot be used: {error.strerror}.") from error
+        said = f"The metrics port {settings.metrics_port} cannot be used: {error.strerror}."
+        if error.errno != errno.EADDRINUSE:
+            raise StartError(said) from error
+        # A worker whose pool was killed has it until its batch is done, and this one may be that pool's successor.
+        log.error("%s Another worker may still have it; else set IMPASTO_METRICS_PORT.", said)
+        sys.exit(os.EX_TEMPFAIL)

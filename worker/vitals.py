@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 MISSED_S = 60.0
 """Seconds without a beat after which a worker counts as dead. A Redis that says nothing delays one by half of it."""
+
+SILENT_S = 10.0
+"""Longest wait for a client to send or to take something."""
 
 
 class Pulse:
@@ -66,7 +70,14 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    """Logs nothing."""
+    """Logs nothing, and lets go of who says nothing: a process may have so many connections and no more."""
+
+    timeout = SILENT_S
+
+    def handle(self) -> None:
+        """Answers one request."""
+        with suppress(TimeoutError):
+            super().handle()
 
     def log_message(self, format: str, *args: object) -> None:
         """Nobody wants a line for every scrape."""

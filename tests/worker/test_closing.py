@@ -1,6 +1,7 @@
 """What the scripts write for RQ, held beside what RQ's own methods write."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 from rq.worker import WorkerStatus
 
+from tests.worker.newer import submit_newer
 from tests.worker.running import Client
 from worker.answers import Answer
 from worker.closing import Closing, JobCloser, read_job
@@ -199,6 +201,102 @@ def test_a_job_that_two_workers_hold_is_answered_by_the_first(client: Client, co
     assert len(client.queue.fetch_job(job_id).results()) == 1  # type: ignore[union-attr]
 
 
+def test_a_picture_whose_job_waits_again_is_given_once(client: Client, connection: Redis) -> None:
+    slow, quick = Closer(connection, "slow"), Closer(connection, "quick")
+    arrived, waiting = client.stylize(b"photo"), client.stylize(b"photo", lane=Lane.BULK)
+    taken = slow.lanes.take(2).jobs
+    for lane in Lane:
+        client.put_back(lane=lane)
+    arrival = quick.lanes.wait(Lane.INTERACTIVE, 1)
+    assert arrival is not None
+
+    assert slow.closer.close([Closing(job, read_job(job.data), ANSWER) for job in taken], idle=True) == 2
+    assert [client.wait(job)[1] for job in (arrived, waiting)] == [b"picture"] * 2
+    for lane, queue in client.queues.items():
+        assert queue.finished_job_registry.get_job_ids() == [waiting if lane is Lane.BULK else arrived]
+        # The service counts what waits, against its bound.
+        assert queue.get_job_ids() == queue.intermediate_queue.get_job_ids() == []
+    assert quick.lanes.take(10, arrival).jobs == []
+    assert connection.keys("rq:execution*") == []
+    assert announced(client) == {arrived: 1, waiting: 1}
+
+
+@pytest.mark.parametrize("answer", [ANSWER, FAILURE], ids=["finished", "failed"])
+def test_a_picture_whose_job_runs_again_is_given_once(client: Client, connection: Redis, answer: Answer) -> None:
+    slow, quick = Closer(connection, "slow"), Closer(connection, "quick")
+    job_id = client.stylize(b"photo")
+    (lost,) = slow.lanes.take(1).jobs
+    client.put_back()
+    (again,) = quick.lanes.take(1).jobs
+
+    assert slow.closer.close([Closing(lost, read_job(lost.data), answer)], idle=True) == 1
+    given = client.wait(job_id)
+    quick.lanes.keep([again])
+    other = Answer(JobResult(status=JobStatus.FINISHED), b"other")
+    assert quick.closer.close([Closing(again, read_job(again.data), other)], idle=True) == 0
+
+    assert client.answer(job_id) == given == (answer.result, answer.picture)
+    assert announced(client) == {job_id: 1}
+    job = client.queue.fetch_job(job_id)
+    assert job is not None
+    assert [result.worker_name for result in job.results()] == ["slow"]
+    assert client.queue.started_job_registry.get_job_ids(cleanup=False) == []
+    assert connection.keys("rq:execution*") == connection.keys("rq:worker:*:executions") == []
+    for closer, count in ((slow, 1), (quick, 0)):
+        closer.worker.refresh()  # type: ignore[no-untyped-call]
+        assert closer.worker.successful_job_count + closer.worker.failed_job_count == count
+
+
+def announced(client: Client) -> Counter[str]:
+    """How often each job was announced by now."""
+    last = client.stylize(b"photo")
+    Closer(client.connection, "last").close()
+    client.wait(last)
+    return Counter(client.announced[:-1])
+
+
+def test_a_job_whose_lease_redis_lost_is_answered(client: Client, connection: Redis) -> None:
+    ours = Closer(connection)
+    job_id = client.stylize(b"photo")
+    (taken,) = ours.lanes.take(1).jobs
+    connection.delete(client.queue.started_job_registry.key)
+    assert ours.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=True) == 1
+    assert client.wait(job_id)[1] == b"picture"
+    assert client.queue.finished_job_registry.get_job_ids() == [job_id]
+    assert connection.keys("rq:execution*") == []
+
+
+@pytest.mark.parametrize("status", [RqStatus.CANCELED, RqStatus.FAILED])
+@pytest.mark.parametrize("is_held", [True, False])
+def test_what_was_closed_otherwise_meanwhile_stays_so(
+    client: Client, connection: Redis, status: RqStatus, is_held: bool
+) -> None:
+    ours = Closer(connection)
+    job_id = client.stylize(b"photo")
+    (taken,) = ours.lanes.take(1).jobs
+    registry = client.queue.started_job_registry
+    client.put_back()
+    if is_held:  # it gave a sign of life while the job was put back
+        connection.zadd(registry.key, {taken.execution.composite_key: time.time() + LEASE_S})
+    connection.lrem(client.queue.key, 1, job_id)
+    connection.hset(RqJob.key_for(job_id), "status", status)
+
+    assert ours.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=True) == 0
+    assert not client.is_answered(job_id)
+    assert announced(client) == {}
+    assert client.queue.fetch_job(job_id).get_status() is status  # type: ignore[union-attr]
+    assert registry.get_job_ids(cleanup=False) == []
+
+
+def test_a_job_of_another_version_whose_workers_died_is_answered(client: Client, connection: Redis) -> None:
+    ours = Closer(connection)
+    job_id = submit_newer(client, b"photo")
+    connection.hset(RqJob.key_for(job_id), "retries_left", 0)
+    ours.lanes.take(1)
+    client.queue.started_job_registry.cleanup(time.time() + 2 * LEASE_S, [ours.closer.answer_abandoned])
+    assert client.wait(job_id)[0].error is ErrorCode.INTERNAL
+
+
 def test_a_job_of_somebody_else_whose_worker_died_ends_nobody(client: Client, connection: Redis) -> None:
     foreign = client.queue.enqueue("os.getcwd")
     ours = Closer(connection)
@@ -234,19 +332,27 @@ def test_a_job_that_is_answered_as_it_is_put_back_is_not_taken(client: Client, c
     slow, quick = Closer(connection, "slow"), Closer(connection, "quick")
     job_id = client.stylize(b"photo")
     (taken,) = slow.lanes.take(1).jobs
-    client.put_back(lambda: slow.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=True))
+    closing = Closing(taken, read_job(taken.data), ANSWER)
+    client.put_back(lambda: slow.closer.close([closing], idle=True))
     assert client.queue.get_job_ids() == [job_id]
+    # Redis did as it was told, and its answer was lost.
+    assert slow.closer.close([closing], idle=True) == 0
 
     assert quick.lanes.take(10).jobs == []
     assert client.queue.get_job_ids() == []
+    assert announced(client) == {job_id: 1}
     assert connection.hget(output_key(job_id), "picture") == b"picture"
 
 
-def test_who_waits_is_answered_even_if_redis_forgot_the_job(client: Client, connection: Redis) -> None:
+@pytest.mark.parametrize("is_held", [True, False])
+def test_who_waits_is_answered_even_if_redis_forgot_the_job(client: Client, connection: Redis, is_held: bool) -> None:
     ours = Closer(connection)
     job_id = client.stylize(b"photo")
     (taken,) = ours.lanes.take(1).jobs
-    connection.flushdb()
+    if is_held:
+        connection.delete(RqJob.key_for(job_id))
+    else:
+        connection.flushdb()
 
     assert ours.closer.close([Closing(taken, read_job(taken.data), ANSWER)], idle=False) == 0
     assert connection.hget(output_key(job_id), "picture") == b"picture"

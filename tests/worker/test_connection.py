@@ -13,7 +13,7 @@ from worker import connection as module
 from worker.connection import connect, retry_until_available
 from worker.errors import StartError
 
-PASSING = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "READONLY", "OOM", "UNBLOCKED")
+PASSING = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "READONLY", "OOM", "UNBLOCKED", "BUSY")
 
 
 def refuse(connection: Redis, code: str) -> Any:
@@ -72,6 +72,9 @@ def test_a_url_that_is_none_is_refused_without_its_password(password: str) -> No
     assert "s3cr3t" not in f"{refused.value} {refused.value.__cause__}"
 
 
-def test_a_fault_of_ours_is_none_that_passes(connection: Redis) -> None:
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
-        retry_until_available(lambda: refuse(connection, "WRONGTYPE"), threading.Event(), 0)
+@pytest.mark.parametrize("code", ["WRONGTYPE", "BUSYGROUP"])
+def test_a_fault_of_ours_is_none_that_passes(connection: Redis, code: str) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(ResponseError, match=code):
+        retry_until_available(lambda: refuse(connection, code), stop, 0)

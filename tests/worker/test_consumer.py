@@ -1,31 +1,38 @@
 """The worker as a process of its own, on a real Redis."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from redis import Redis
+from rq import Worker as RqWorker
+from rq.job import Job as RqJob
 
 from tests.pictures import decode, draw_photo, encode
 from tests.redis_server import RedisServer
+from tests.worker.newer import submit_newer
 from tests.worker.running import Client, Worker, running_worker
 from worker.answers import Answer
 from worker.closing import Closing, read_job
-from worker.consumer import BatchWorker
+from worker.consumer import BEAT_S, LOOK_S, RECOVERY_S, UNSEEN_S, BatchWorker
 from worker.contract import (
+    STYLIZE_TASK,
     ErrorCode,
     JobStatus,
     Lane,
     WorkerReport,
     input_key,
+    looked_key,
+    recovery_lock_key,
     started_channel,
     worker_key,
     workers_key,
 )
 from worker.errors import JobError
-from worker.lanes import Lanes
+from worker.lanes import LEASE_S, Lanes
 from worker.metrics import WorkerMetrics
 from worker.pipeline import PicturePipeline
 
@@ -182,18 +189,103 @@ def test_redis_may_go_and_come_back(client: Client, redis: RedisServer, worker: 
         assert again.wait(again.stylize(PHOTO))[0].status is JobStatus.FINISHED
 
 
+def look(*workers: BatchWorker) -> None:
+    """Lets workers look for lost jobs, one after the other, as each does when it is its turn."""
+    for worker in workers:
+        worker.connection.delete(recovery_lock_key())
+        worker._recover_lost_jobs()
+
+
+def end_leases(connection: Redis) -> None:
+    """All that are given by now, as when nobody can give a sign of life for longer than that."""
+    for lane in Lane:
+        registry = f"rq:wip:{lane.queue}"
+        for both in cast("list[bytes]", connection.zrange(registry, 0, -1)):
+            connection.zadd(registry, {both: 1})
+
+
 def test_a_worker_does_not_take_its_own_jobs_for_lost(client: Client, idle: BatchWorker) -> None:
     job, others = client.stylize(PHOTO), client.stylize(PHOTO)
     (taken,) = idle._lanes.take(1).jobs
     idle._taken[job] = taken
     Lanes(client.connection, "dead").take(1)
-    # As after Redis was away for longer than a lease.
-    registry = client.queue.started_job_registry.key
-    for both in cast("list[bytes]", client.connection.zrange(registry, 0, -1)):
-        client.connection.zadd(registry, {both: 1})
-    idle._recover_lost_jobs()
+    look(idle)
+    end_leases(client.connection)
+    look(idle)
     assert client.queue.get_job_ids() == [others]
     assert client.queue.started_job_registry.get_job_ids() == [job]
+
+
+def test_no_living_worker_loses_its_jobs_because_redis_was_away(client: Client, connection: Redis) -> None:
+    here, there = (BatchWorker(connection, cast(PicturePipeline, None), n, WorkerMetrics()) for n in ("here", "there"))
+    job, lost = client.stylize(PHOTO), client.stylize(PHOTO, lane=Lane.BULK)
+    (taken,) = here._lanes.take(1).jobs
+    here._taken[job] = taken
+    Lanes(connection, "dead").take(1)
+    look(here, there)
+    end_leases(connection)
+    # As the time does that Redis is away.
+    connection.delete(looked_key())
+    look(there)
+    here._beat_once()
+    look(there, here)
+    assert client.queue.started_job_registry.get_job_ids() == [job]
+    assert connection.hget(RqJob.key_for(job), "retries_left") == b"3"
+    assert client.queues[Lane.BULK].get_job_ids() == [lost]
+
+
+def test_looks_follow_each_other_before_the_last_is_forgotten(connection: Redis, idle: BatchWorker) -> None:
+    look(idle)
+    assert 0 < connection.ttl(looked_key()) <= UNSEEN_S
+    assert RECOVERY_S + LOOK_S < UNSEEN_S <= LEASE_S - 1 - BEAT_S
+
+
+def test_jobs_of_a_killed_worker_run_again_within_ten_seconds(
+    client: Client, redis: RedisServer, small_zoo: Path
+) -> None:
+    with running_worker(redis.url, small_zoo) as first, running_worker(redis.url, small_zoo) as second:
+        job = client.stylize(encode(draw_photo(1500, 1200), "JPEG"))
+        execution = client.wait_until_started([job])
+        holder = cast(bytes, client.connection.hget(RqJob.key_for(job), "worker_name")).decode()
+        (killed,) = [each for each in (first, second) if f"-{each.process.pid}-" in holder]
+        killed.kill()
+        killed_at = time.monotonic()
+        client.wait_until_started([job], execution)
+        assert time.monotonic() - killed_at < 10
+        assert client.wait(job)[0].status is JobStatus.FINISHED
+
+
+@pytest.mark.parametrize("task", [STYLIZE_TASK, "impasto.engrave"])
+def test_who_asks_for_what_a_newer_version_does_is_told_at_once(client: Client, worker: Worker, task: str) -> None:
+    result, picture = client.wait(submit_newer(client, PHOTO, task=task))
+    assert (result.error, picture) == (ErrorCode.INTERNAL, None)
+    assert "another version" in result.detail
+
+
+def test_dead_workers_are_forgotten_in_both_lanes(connection: Redis, idle: BatchWorker) -> None:
+    dead = BatchWorker(connection, cast(PicturePipeline, None), "dead", WorkerMetrics())
+    for each in (dead, idle):
+        each._register()
+    connection.delete(dead.key)  # it has expired
+    look(idle, idle)
+    for key in ("rq:workers", *(f"rq:workers:{lane.queue}" for lane in Lane)):
+        assert connection.smembers(key) == {idle.key.encode()}
+
+
+def test_a_worker_may_register_again(connection: Redis, idle: BatchWorker) -> None:
+    # Redis did as it was told, and its answer was lost.
+    for _ in range(2):
+        idle._register()
+    assert [worker.name for worker in RqWorker.all(connection)] == ["idle"]
+    assert connection.ttl(idle.key) > 0
+
+
+def test_a_worker_that_redis_forgot_registers_again(connection: Redis, idle: BatchWorker) -> None:
+    idle._beat_once()
+    connection.flushdb()
+    idle.heartbeat()  # it was full before it could write the rest
+    idle._beat_once()
+    assert [worker.birth_date for worker in RqWorker.all(connection)] == [idle.birth_date]
 
 
 def test_a_redis_that_is_full_stops_nobody_who_takes_jobs(client: Client, idle: BatchWorker) -> None:

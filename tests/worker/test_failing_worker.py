@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from tests.pictures import draw_photo, encode
 from tests.redis_server import RedisServer
@@ -182,6 +183,47 @@ def test_a_redis_that_takes_nothing_is_asked_now_and_then_and_complained_of_once
     assert caplog.messages[0].startswith("Redis cannot be used")
     assert caplog.messages[1:] == ["Redis answers again."]
     assert client.queue.started_job_registry.get_job_ids(cleanup=False) == [job]
+
+
+def test_a_worker_that_starts_while_redis_is_full_makes_room(client: Client, worker: BatchWorker) -> None:
+    jobs = [client.stylize(PHOTO) for _ in range(3)]
+    client.connection.config_set("maxmemory", 1)
+    ended = run(worker)
+    assert [client.wait(job)[0].status for job in jobs] == [JobStatus.FINISHED] * 3
+    client.connection.config_set("maxmemory", 0)
+    while not client.connection.sismember("rq:workers", worker.key):
+        assert not ended.done()
+    worker.request_stop(signal.SIGTERM, None)
+    ended.result(timeout=60)
+
+
+def is_busy(connection: Redis) -> bool:
+    try:
+        return not connection.ping()
+    except ResponseError as error:
+        return str(error).startswith("BUSY")
+
+
+def test_a_redis_that_runs_somebodys_script_for_long_is_waited_for(
+    redis: RedisServer, client: Client, worker: BatchWorker
+) -> None:
+    worker._stop = pauses = Pauses()
+    client.connection.config_set("lua-time-limit", 1)
+    with redis.connect() as blocked, ThreadPoolExecutor(1) as thread:
+        script = thread.submit(blocked.eval, "while true do end", 0)
+        while not is_busy(client.connection):
+            assert not script.done()
+        try:
+            for lane in Lane:
+                worker._serve(lane)
+        finally:
+            client.connection.script_kill()
+        with pytest.raises(ResponseError, match="killed"):
+            script.result(timeout=60)
+    assert pauses.taken_s == [PAUSE_S] * 2
+    job = client.stylize(PHOTO)
+    worker._serve(Lane.INTERACTIVE)
+    assert worker._taken.keys() == {job}
 
 
 def test_a_worker_outlives_that_the_redis_it_waits_for_becomes_a_replica(

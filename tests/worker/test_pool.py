@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,21 @@ def test_workers_end_when_their_pool_is_killed(redis: RedisServer, small_zoo: Pa
         pool.process.kill()
         # The pipe closes when the last of them has ended.
         pool.process.communicate(timeout=60)
+
+
+def test_a_pool_waits_for_ports_that_its_forerunners_workers_still_have(redis: RedisServer, small_zoo: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        port = first.getsockname()[1]
+        with (
+            socket.create_server(("127.0.0.1", port + 1)),
+            running_pool(redis, small_zoo, metrics_port=str(port)) as pool,
+        ):
+            said = pool.wait_until_logged("metrics port")
+            assert "Address already in use" in said
+            assert f"status {os.EX_TEMPFAIL}" in pool.wait_until_logged("starting it again")
+            first.close()
+            assert ready_workers(pool, 1)
+            assert "impasto_worker_models" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
 
 
 @pytest.mark.parametrize(

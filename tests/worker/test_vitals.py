@@ -1,6 +1,7 @@
 """The address that Prometheus and probes ask."""
 
 import re
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from tests.redis_server import RedisServer, free_port
 from tests.worker.running import running_worker
+from worker import vitals
 from worker.catalog import Catalog
 from worker.consumer import BatchWorker
 from worker.device_memory import memory_of
@@ -46,6 +48,18 @@ def test_a_probe_hears_of_a_pulse_that_has_stopped() -> None:
     assert "answer 42.0" in httpx.get(f"{address}/metrics").text
     pulse.beat()
     assert httpx.get(f"{address}/livez").status_code == 200
+
+
+def test_who_connects_and_says_nothing_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patience_s = vitals._Handler.timeout
+    monkeypatch.setattr(vitals._Handler, "timeout", patience_s / 100)
+    port = serve_vitals(CollectorRegistry(), Pulse(), "127.0.0.1", 0)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as silent:
+        assert silent.recv(1) == b""
+    assert httpx.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_worker_lives_while_redis_is_away_and_tells_what_memory_it_takes(redis: RedisServer, small_zoo: Path) -> None:
