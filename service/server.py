@@ -1,12 +1,16 @@
 """The HTTP server: uvicorn, less patient than it is by itself."""
 
 import asyncio
+import fcntl
 import socket
+import struct
+import termios
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.http_limits import BoundedProtocol
+from service.problems import Problem
 from service.services import Services
 from service.settings import Settings
 
@@ -38,6 +42,7 @@ class WholeAnswers:
         self._transport, self._loop = transport, loop
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._has_ended = False
 
     def write(self, data: bytes) -> None:
         """Sends it before the loop's next turn."""
@@ -55,15 +60,28 @@ class WholeAnswers:
 
     def is_closing(self) -> bool:
         """Whether it is closed, or about to be."""
-        return self._transport.is_closing()
+        return self._has_ended or self._transport.is_closing()
 
     def abort(self) -> None:
         """Closes without sending what is left."""
         self._transport.abort()
 
+    def write_eof(self) -> None:
+        """Sends what is held, and that nothing follows."""
+        self._send()
+        self._has_ended = True
+        self._transport.write_eof()
+
     def get_write_buffer_size(self) -> int:
-        """Bytes that are not sent yet."""
+        """Bytes that are not handed to the kernel yet."""
         return self._held_bytes + self._transport.get_write_buffer_size()
+
+    def unread_bytes(self) -> int:
+        """Bytes that have not arrived at the client yet.
+
+        The kernel holds megabytes itself and takes more of them in lumps, minutes apart where a client is slow.
+        """
+        return self.get_write_buffer_size() + _unconfirmed_bytes(self._transport)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """As the transport's."""
@@ -79,11 +97,11 @@ class WholeAnswers:
 
     def _send(self) -> None:
         held, self._held, self._held_bytes = self._held, [], 0
-        if held and not self._transport.is_closing():
+        if held and not self.is_closing():
             self._transport.writelines(held)
 
 
-class ImpatientProtocol(HttpToolsProtocol):
+class ImpatientProtocol(BoundedProtocol):
     """Hangs up on clients that connect and say nothing, send their headers byte by byte, or do not read their answer.
 
     uvicorn limits only the pause between two requests. While an upload is read, `IMPASTO_UPLOAD_TIMEOUT_S` counts.
@@ -92,6 +110,7 @@ class ImpatientProtocol(HttpToolsProtocol):
     _hanging_up: asyncio.TimerHandle | None = None
     _giving_up: asyncio.TimerHandle | None = None
     _receiving = False
+    transport: WholeAnswers  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Waits for the first request."""
@@ -117,6 +136,11 @@ class ImpatientProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE_S, self.timeout_keep_alive_handler)
         else:
             self._hang_up_later()
+
+    def refuse(self, problem: Problem) -> None:
+        """Waits for the client to close the connection."""
+        super().refuse(problem)
+        self._hang_up_later()
 
     def pause_writing(self) -> None:
         """Waits for the client to read."""
@@ -161,11 +185,11 @@ class ImpatientProtocol(HttpToolsProtocol):
             self._hanging_up = None
 
     def _watch_reading(self) -> None:
-        unread = self.transport.get_write_buffer_size()
+        unread = self.transport.unread_bytes()
         self._giving_up = self.loop.call_later(UNREAD_S, self._give_up_unless_less, unread)
 
     def _give_up_unless_less(self, unread: int) -> None:
-        if unread - self.transport.get_write_buffer_size() >= LEAST_READ_BYTES:
+        if unread - self.transport.unread_bytes() >= LEAST_READ_BYTES:
             self._watch_reading()
         else:
             self.transport.abort()  # closing would wait for the client to read
@@ -181,6 +205,17 @@ def _send_at_once(transport: asyncio.Transport) -> None:
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _unconfirmed_bytes(transport: asyncio.Transport) -> int:
+    """Bytes that the kernel has taken and the client's has not confirmed; 0 where it does not tell, as macOS."""
+    connection = transport.get_extra_info("socket")
+    try:
+        answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ, see tcp(7)
+    except (OSError, ValueError):  # also where the connection has just been closed
+        return 0
+    (unconfirmed,) = struct.unpack("i", answer)
+    return int(unconfirmed)
 
 
 class Server(uvicorn.Server):
