@@ -57,7 +57,7 @@ class _Undecoded:
     """A request whose file waits to be decoded, or is being decoded."""
 
     request: Request
-    px: float
+    px: int
     """Pixels of the photo that is expected to come of it."""
     held_px: int
     """Pixels that lie in memory while it is decoded; 0 if nobody has said."""
@@ -122,9 +122,12 @@ class PicturePipeline:
         """Where those wait who take jobs. They are woken only if there is room: pictures take many steps."""
         self._waiting: deque[_Undecoded] = deque()
         self._decoding: set[_Undecoded] = set()
+        self._undecoded_px = 0
+        """Expected of both: a sum over all of them for each picture would be a twentieth of what a small one costs."""
         self._ready: Backlog[_Work] = Backlog()
-        self._encoding: dict[int, int] = {}
-        """Pixels by picture: `id` of its work."""
+        self._encoding = 0
+        """Pictures."""
+        self._encoding_px = 0
         self._computing = 0
         """Batches at the device."""
         self._large: list[_Work] | None = None
@@ -164,14 +167,14 @@ class PicturePipeline:
         """Takes requests. Each is answered once, sooner or later."""
         with self._work:
             for request in requests:
-                px = _result_px(request.job) or self._mean_px
+                px = _result_px(request.job) or round(self._mean_px)
                 self._waiting.append(_Undecoded(request, px, _decoded_px(request)))
+                self._undecoded_px += px
             self._decode_ahead()
 
     def _room(self) -> int:
-        undecoded = (*self._waiting, *self._decoding)
-        free_px = AHEAD * self._batch_px - self._ready.px - sum(file.px for file in undecoded)
-        places = MOST_WAITING - len(undecoded)
+        free_px = AHEAD * self._batch_px - self._ready.px - self._undecoded_px
+        places = MOST_WAITING - len(self._waiting) - len(self._decoding)
         if free_px <= 0 or places < TAKEN_TOGETHER:
             return 0
         return min(int(free_px / self._mean_px) + 1, places)
@@ -205,6 +208,7 @@ class PicturePipeline:
         outcome = self._try_decoding(request)
         with self._work:
             self._decoding.remove(file)
+            self._undecoded_px -= file.px
             if isinstance(outcome, _Work):
                 self._mean_px += FORGETTING * (outcome.px - self._mean_px)
                 waited_s = self._max_delay_s if request.alone else 0.0
@@ -309,7 +313,7 @@ class PicturePipeline:
 
     def _is_behind(self) -> bool:
         """Whether so much waits to be encoded that more would only fill the memory."""
-        return len(self._encoding) > 1 and sum(self._encoding.values()) > AHEAD * self._batch_px
+        return self._encoding > 1 and self._encoding_px > AHEAD * self._batch_px
 
     def _delay_s(self) -> float:
         """How long the batch may still wait for others."""
@@ -342,7 +346,8 @@ class PicturePipeline:
         infer_s = time.perf_counter() - started
         self._metrics.batch.observe(len(works))
         with self._work:
-            self._encoding |= {id(work): work.px for work in works}
+            self._encoding += len(works)
+            self._encoding_px += sum(work.px for work in works)
         for work, outcome in zip(works, outcomes, strict=True):
             waited_ms = (begun_at - work.request.job.submitted_at) * 1000 - work.timings_ms["decode"]
             work.timings_ms |= {"queue": max(waited_ms, 0.0), "infer": infer_s * 1000}
@@ -362,8 +367,11 @@ class PicturePipeline:
     def _finish(self, work: _Work, outcome: Pixels | JobError) -> None:
         answer = Answer.failed(outcome) if isinstance(outcome, JobError) else self._try_encoding(work, outcome)
         with self._work:
-            del self._encoding[id(work)]
-            self._work.notify()
+            was_behind = self._is_behind()
+            self._encoding -= 1
+            self._encoding_px -= work.px
+            if was_behind:  # else no thread of the device waits for this, and waking one takes a core some 30 us
+                self._work.notify()
         self._answer(work.request, answer)
 
     @classmethod
