@@ -14,7 +14,9 @@ PROBLEM = {"$ref": "#/components/schemas/ProblemDocument"}
 
 
 def _header(name: str, description: str, example: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "description": description, "schema": STRING, "example": example}
+    # In the schema: an example beside it is what the page of the documentation would send unasked.
+    schema = {**STRING, "examples": [example]}
+    return {"name": name, "in": "header", "description": description, "schema": schema}
 
 
 REQUEST_ID = _header("X-Request-Id", "A name for the request, for the log; the answer has it too.", "holiday-17")

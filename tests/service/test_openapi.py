@@ -58,6 +58,7 @@ async def test_generated_clients_get_names_and_types_that_they_can_use(redis_url
     for operation in named.values():
         for parameter in operation.get("parameters", []):
             assert "null" not in str(parameter["schema"]), "no query can say null"
+            assert "example" not in parameter, "the page would send it unasked"
 
 
 async def test_headers_of_requests_are_named(redis_url: str) -> None:
