@@ -30,7 +30,7 @@ class Broker:
     pictures: aioredis.Redis
     """As `commands`, for what brings or takes pictures: small commands should not wait for those."""
     blocking: Redis
-    """For RQ, in threads. Never retries: an enqueued job must not be enqueued twice."""
+    """For RQ, in threads. Never retries: what RQ does need not be the same twice."""
     events: aioredis.Redis
     """For subscriptions: that of the process, and one more while clients follow jobs."""
 

@@ -57,8 +57,8 @@ class ResultCache:
         if not self._ttl_s:
             return None
         try:
-            fields = cast("dict[bytes, bytes]", await self._redis.hgetall(cache_key(tag)))
-            outcome = Outcome.of(fields)
+            kept = await self._redis.hmget(cache_key(tag), RESULT_FIELD, PICTURE_FIELD)
+            outcome = Outcome.of(*cast("list[bytes | None]", kept))
         except (RedisError, OSError) as error:
             logger.debug("the cache cannot be read: %s", error)
             outcome = None

@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
@@ -17,8 +16,6 @@ from service.services import Services
 from service.submissions import Outcome, Submission
 from service.tasks import end
 from worker.contract import JobStatus
-
-T = TypeVar("T")
 
 CACHED: Final = {"Cache-Status": "impasto; hit", "Server-Timing": "cache;desc=hit"}
 """Headers of an answer that cost no worker anything (RFC 9211)."""
@@ -43,7 +40,7 @@ async def deliver(
     if cached is not None:
         return finish(services, submission, cached, started, dict(CACHED))
     try:
-        outcome = await while_connected(request, submit_and_wait(services, submission, preference))
+        outcome = await submit_and_wait(request, services, submission, preference)
     except (DeadlinePassed, ServiceStopping):
         if preference.respond_async:
             return accepted(request, submission)
@@ -58,15 +55,22 @@ async def deliver(
     return response
 
 
-async def submit_and_wait(services: Services, submission: Submission, preference: Preference) -> Outcome:
+async def submit_and_wait(
+    request: Request, services: Services, submission: Submission, preference: Preference
+) -> Outcome:
     """The outcome of the job, as soon as it is there. Raises `QueueFull` and what `JobQueue.outcome` raises."""
     job = submission.job
     with services.jobs.watching(job.id) as waker:
-        await services.jobs.submit(submission)
-        patience_s = job.deadline - time.time()
-        if preference.respond_async:
-            patience_s = min(preference.wait_s, services.settings.request_timeout_s)
-        return await services.jobs.outcome(job.id, waker, patience_s)
+        leaving = asyncio.create_task(_disconnected(request))
+        leaving.add_done_callback(lambda _: waker.set())
+        try:
+            await services.jobs.submit(submission)
+            patience_s = job.deadline - time.time()
+            if preference.respond_async:
+                patience_s = min(preference.wait_s, services.settings.request_timeout_s)
+            return await services.jobs.outcome(job.id, waker, patience_s, leaving.done)
+        finally:
+            await end(leaving)
 
 
 def finish(
@@ -89,20 +93,6 @@ async def withdraw(services: Services, job_id: str) -> None:
     """Takes the job back if it still waits; otherwise its deadline and its TTL see to it."""
     with suppress(Problem):
         await services.jobs.cancel(job_id)
-
-
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Runs `work` until it ends or the client goes. Raises what it raises, or `ClientDisconnect`."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        await end(working)
-        await end(leaving)
 
 
 async def _disconnected(request: Request) -> None:

@@ -71,6 +71,7 @@ class Fleet:
         self._redis = redis
         self._reading: asyncio.Task[None] | None = None
         self._reports: tuple[WorkerReport, ...] = ()
+        self._catalog = Catalog({}, {})
         self._stale_at = 0.0
         self._read_at = 0.0
 
@@ -84,10 +85,9 @@ class Fleet:
 
     async def catalog(self) -> Catalog:
         """What the live workers serve. Raises `NoWorker` where there are none."""
-        reports = await self.workers()
-        if not reports:
+        if not await self.workers():
             raise NoWorker
-        return Catalog.of(reports)
+        return self._catalog
 
     async def find(self, look: Callable[[Catalog], T]) -> T:
         """What `look` finds in the catalog. Raises what it raises, and `NoWorker`.
@@ -115,6 +115,7 @@ class Fleet:
     async def _refresh(self) -> None:
         self._read_at = time.monotonic()
         self._reports = await self._read()
+        self._catalog = Catalog.of(self._reports)
         # None at all is not worth keeping: the first worker should be seen at once.
         self._stale_at = time.monotonic() + CACHE_S if self._reports else 0.0
 

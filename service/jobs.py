@@ -10,14 +10,17 @@ from typing import TypeVar, cast
 
 import anyio.to_thread
 from anyio import CapacityLimiter
+from starlette.requests import ClientDisconnect
 
 from service.broker import Broker, redis_errors
+from service.enqueueing import Enqueuer
 from service.events import Events
+from service.outcomes import Outcomes
 from service.pace import Pace
 from service.problems import DeadlinePassed, JobLost, QueueFull, ServiceStopping, UnknownJob
 from service.queue_snapshot import QueueSnapshot
-from service.room import Bounds, Room, script_arguments
-from service.rq_client import STATUS, RQClient
+from service.room import Bounds, Room
+from service.rq_client import RQClient
 from service.submissions import JobState, Outcome, Progress, Submission
 from service.tasks import complete
 from worker.contract import PICTURE_FIELD, Lane, events_channel, output_key
@@ -50,7 +53,9 @@ class JobQueue:
         self._redis = broker.commands
         self._pictures = broker.pictures
         self._bounds = bounds
-        self._rq = RQClient(broker.blocking, bounds)
+        self._rq = RQClient(broker.blocking)
+        self._enqueuer = Enqueuer(broker.pictures, bounds, self._rq.queue_keys)
+        self._outcomes = Outcomes(broker.pictures)
         self._pace = Pace()
         self._ample_until = 0.0
         self._is_dismissed = False
@@ -90,8 +95,8 @@ class JobQueue:
         if size <= SMALL_UPLOAD and time.monotonic() < self._ample_until:
             return
         with redis_errors():
-            reply = await self._redis.eval(*script_arguments(self._bounds, lane, self._rq.queue_keys, size))
-        self._judge(Room.of(cast("list[int]", reply)))
+            room = await self._enqueuer.ask(lane, size)
+        self._judge(room)
 
     def watching(self, job_id: str) -> AbstractContextManager[asyncio.Event]:
         """What `outcome` waits with; to be entered before the job is submitted, so that nothing is missed."""
@@ -100,14 +105,18 @@ class JobQueue:
     async def submit(self, submission: Submission) -> None:
         """Queues a job whose announcement will be heard, and lets go of its upload. Raises `QueueFull`."""
         await self._events.subscribed()
-        room = await self._in_thread(lambda: self._rq.enqueue(submission))
+        with redis_errors():
+            room = await self._enqueuer.enqueue(submission)
         submission.content.release()
         self._judge(room)
 
-    async def outcome(self, job_id: str, waker: asyncio.Event, timeout_s: float) -> Outcome:
+    async def outcome(
+        self, job_id: str, waker: asyncio.Event, timeout_s: float, is_client_gone: Callable[[], bool]
+    ) -> Outcome:
         """The outcome of a job of this process, as soon as it is closed; Redis forgets it by this.
 
-        Raises `DeadlinePassed`, `JobLost` if Redis has forgotten it before, or `ServiceStopping`; they name the job.
+        `waker` is to be set as well when the client goes. Raises `DeadlinePassed`, `JobLost` if Redis has forgotten it
+        before, or `ServiceStopping`, which name the job, or `ClientDisconnect`.
         """
         end = asyncio.get_running_loop().time() + timeout_s
         while True:
@@ -117,6 +126,8 @@ class JobQueue:
             outcome = await self._take(job_id)
             if outcome is not None:
                 return outcome
+            if is_client_gone():
+                raise ClientDisconnect
             if self._is_dismissed:
                 raise ServiceStopping().of_job(job_id)
             if asyncio.get_running_loop().time() >= end:
@@ -155,15 +166,10 @@ class JobQueue:
     async def _take(self, job_id: str) -> Outcome | None:
         """The outcome of a closed job, which Redis forgets by this; none while it is open. Raises `JobLost`."""
         with redis_errors():
-            async with self._pictures.pipeline(transaction=True) as pipe:
-                pipe.hgetall(output_key(job_id))
-                pipe.unlink(output_key(job_id))
-                pipe.hget(self._rq.job_key(job_id), STATUS)
-                output, _, status = await pipe.execute()
-        outcome = Outcome.of(output)
-        if outcome is None and not self._rq.is_open(status):
+            taken = await self._outcomes.take(job_id, self._rq.job_key(job_id))
+        if taken.outcome is None and not self._rq.is_open(taken.status):
             raise JobLost().of_job(job_id)
-        return outcome
+        return taken.outcome
 
     def _judge(self, room: Room) -> None:
         now = time.monotonic()

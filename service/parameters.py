@@ -1,13 +1,10 @@
 """The query parameters of the picture routes, as values that are right once they exist."""
 
-from collections import Counter
 from typing import Annotated, Any, Literal
 
-from fastapi import Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from service.problems import BadParameter
 from worker.contract import MIN_SIDE, PictureFormat, parse_blend
 
 FACTORS = (2, 4, 8)
@@ -84,11 +81,3 @@ class UpscaleParameters(OutputParameters):
         examples=[4],
         json_schema_extra={"enum": list(FACTORS)},
     )
-
-
-async def refuse_repeated(request: Request) -> None:
-    """Raises `BadParameter` for a parameter that is given twice: one of the values would go unheard."""
-    times = Counter(name for name, _ in request.query_params.multi_items())
-    reasons = [(name[:64], f"it is given {count} times; give it once") for name, count in times.items() if count > 1]
-    if reasons:
-        raise BadParameter.because(reasons)

@@ -41,9 +41,14 @@ class RateLimiter:
         self._per_second = per_second
         self._burst = burst
 
+    @property
+    def has_limit(self) -> bool:
+        """Whether clients need tokens at all."""
+        return self._per_second > 0
+
     async def check(self, client: str) -> None:
         """Takes a token of that client. Raises `TooManyRequests`."""
-        if not self._per_second:
+        if not self.has_limit:
             return
         try:
             reply = await self._redis.eval(SCRIPT, 1, rate_key(client), round(1e6 / self._per_second), self._burst)

@@ -1,8 +1,8 @@
 """How much may wait in the queue, in jobs and in bytes, and the script that holds every service process to it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from service.submissions import Submission
 from worker.contract import (
@@ -19,11 +19,10 @@ from worker.contract import (
 BULK_SHARE = 0.75
 """Part of the bytes that bulk jobs and their results may fill; the rest stays free for those who wait."""
 
-ASK_OR_ADMIT = """
-local held, held_bytes, weighed, admitted, queue, other = unpack(KEYS)
-local max_jobs, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
-local inputs, outputs, picture = ARGV[3], ARGV[4], ARGV[5]
-local job, job_key, bytes = ARGV[6], ARGV[7], tonumber(ARGV[8])
+MEASURE = """
+local held, held_bytes, weighed, admitted, queue, other = unpack(KEYS, 1, 6)
+local max_jobs, max_bytes, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local inputs, outputs, picture = unpack(ARGV, 4, 6)
 
 -- Until a job is closed it takes up what was expected of it. Then nobody says how large its result has become, nor
 -- when it is fetched or expires.
@@ -50,25 +49,19 @@ if tonumber(redis.call('GET', held_bytes) or 0) + bytes > max_bytes
   weigh(redis.call('HGETALL', held))
 end
 
-local waiting = redis.call('LLEN', queue)
-if job ~= '' then waiting = waiting - 1 end
-local used = tonumber(redis.call('GET', held_bytes) or 0)
+local waiting, used = redis.call('LLEN', queue), tonumber(redis.call('GET', held_bytes) or 0)
 local fits = waiting < max_jobs and used + bytes <= max_bytes
-if job ~= '' and fits then
-  redis.call('INCRBY', held_bytes, bytes)
-  redis.call('HSET', held, job, bytes)
-  redis.call('INCR', admitted)
-elseif job ~= '' then
-  redis.call('LREM', queue, -1, job)
-  redis.call('UNLINK', job_key, inputs .. job)
-end
-local left = tonumber(redis.call('GET', admitted) or 0) - redis.call('LLEN', queue) - redis.call('LLEN', other)
-return {fits and 1 or 0, waiting, used, left}
-"""
-"""Says whether one more job fits; if that job is in the queue already, takes it out again where it does not.
 
-Run last in the transaction that enqueues, it makes check and enqueueing one: no worker sees what is taken out again.
+local function room()
+  local left = tonumber(redis.call('GET', admitted) or 0) - redis.call('LLEN', queue) - redis.call('LLEN', other)
+  return {fits and 1 or 0, waiting, used, left}
+end
 """
+"""Beginning of the scripts that ask for room or take some: finds `fits` and what `Room.of` reads."""
+ASK = MEASURE + "return room()"
+"""Says whether one more job fits."""
+MEASURE_ARGUMENTS = 6
+"""Of each of these scripts, keys and others; what follows is the script's own."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +106,12 @@ class Room:
         return self.fits and self.waiting * 2 < bounds.jobs and self.held_bytes * 2 < bounds.bytes
 
 
-def script_arguments(
-    bounds: Bounds, lane: Lane, queue_keys: dict[Lane, str], size: int, job_id: str = "", job_key: str = ""
-) -> tuple[Any, ...]:
-    """Arguments of Redis's EVAL: for a job of `size` bytes that might come, or one that is in the queue already."""
+def measure_keys(lane: Lane, queue_keys: Mapping[Lane, str]) -> list[str]:
+    """Keys of `MEASURE` for a job of that lane."""
     others = [queue_keys[other] for other in Lane if other is not lane]
-    keys = [held_key(), held_bytes_key(), weighed_key(), admitted_key(), queue_keys[lane], *others]
-    limits = (bounds.jobs, bounds.bytes_for(lane))
-    names = (input_key(""), output_key(""), PICTURE_FIELD)
-    return (ASK_OR_ADMIT, len(keys), *keys, *limits, *names, job_id, job_key, size)
+    return [held_key(), held_bytes_key(), weighed_key(), admitted_key(), queue_keys[lane], *others]
+
+
+def measure_arguments(bounds: Bounds, lane: Lane, size: int) -> list[str | int]:
+    """Arguments of `MEASURE` for a job of that lane and of `size` bytes."""
+    return [bounds.jobs, bounds.bytes_for(lane), size, input_key(""), output_key(""), PICTURE_FIELD]

@@ -1,12 +1,9 @@
-"""The queue in Redis, through RQ: the only file of the service that knows RQ. Blocking; run it in threads."""
+"""Reads and withdraws jobs, through RQ. Blocking; run it in threads."""
 
-import math
-import time
 from collections.abc import Sequence
 
 from redis import Redis
-from redis.client import Pipeline
-from rq import Queue, Retry
+from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.executions import ExecutionRegistry
 from rq.job import Job as RQJob
@@ -14,9 +11,10 @@ from rq.job import JobStatus as RQStatus
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
+from service.enqueueing import FILENAME, FINGERPRINT
+from service.outcomes import STATUS
 from service.problems import JobStarted, UnknownJob
-from service.room import Bounds, Room, script_arguments
-from service.submissions import JobState, Progress, Submission
+from service.submissions import JobState, Progress
 from worker.contract import (
     RESULT_FIELD,
     ErrorCode,
@@ -28,15 +26,6 @@ from worker.contract import (
     output_key,
 )
 
-GRACE_S = 60
-"""Seconds that jobs and uploads outlive their deadline, so that a worker can still say that it has passed."""
-MAX_RETRIES = 3
-FINGERPRINT, FILENAME = "fingerprint", "filename"
-"""Entries of an RQ job's meta."""
-
-
-STATUS = "status"
-"""Field of RQ's record of a job."""
 WITHDRAW = """
 local queue, job_key, input, output = unpack(KEYS)
 local id, status_field, status, result_field, result, kept_s, channel = unpack(ARGV)
@@ -56,11 +45,10 @@ OPEN = frozenset({RQStatus.QUEUED, RQStatus.STARTED, RQStatus.DEFERRED, RQStatus
 
 
 class RQClient:
-    """Puts jobs into RQ's queues, and reads and withdraws them. Raises redis-py's errors as they are."""
+    """Reads and withdraws jobs. Raises redis-py's errors as they are."""
 
-    def __init__(self, redis: Redis, bounds: Bounds) -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._bounds = bounds
         self._queues = {lane: Queue(lane.queue, connection=redis, serializer=JSONSerializer) for lane in Lane}
         self.queue_keys = {lane: str(queue.key) for lane, queue in self._queues.items()}
         """Lists: ids of the jobs that wait, first come first."""
@@ -80,36 +68,6 @@ class RQClient:
     def is_open(status: bytes | None) -> bool:
         """Whether a job of that `STATUS` will still be answered."""
         return status is not None and status.decode() in OPEN
-
-    def enqueue(self, submission: Submission) -> Room:
-        """Stores the upload and queues the job, both or, where they do not fit, neither."""
-        job_id, size = submission.job.id, self._bounds.weigh(submission)
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.multi()
-            self._enqueue(submission, pipe)
-            arguments = script_arguments(
-                self._bounds, submission.lane, self.queue_keys, size, job_id, self.job_key(job_id)
-            )
-            pipe.eval(*arguments)
-            return Room.of(pipe.execute()[-1])
-
-    def _enqueue(self, submission: Submission, pipe: Pipeline) -> None:
-        job = submission.job
-        left_s = max(math.ceil(job.deadline - time.time()), 1)
-        pipe.set(input_key(job.id), submission.content.data, ex=left_s + GRACE_S)
-        self._queues[submission.lane].enqueue_call(
-            submission.task,
-            kwargs=job.to_kwargs(),
-            job_id=job.id,
-            description=submission.task,
-            timeout=left_s + GRACE_S,
-            ttl=left_s + GRACE_S,
-            result_ttl=job.result_ttl_s + GRACE_S,
-            failure_ttl=job.result_ttl_s + GRACE_S,
-            retry=Retry(max=MAX_RETRIES, enqueue_at_front=True),
-            meta={FINGERPRINT: submission.fingerprint, FILENAME: submission.filename},
-            pipeline=pipe,
-        )
 
     def progress(self, job_ids: Sequence[str]) -> list[Progress | None]:
         """How far each job is, in one round trip; none for what Redis does not know, or no longer."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from service.memory import Content
-from worker.contract import PICTURE_FIELD, RESULT_FIELD, Job, JobResult, JobStatus, Lane, PictureFormat
+from worker.contract import Job, JobResult, JobStatus, Lane, PictureFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,9 @@ class Outcome:
     picture: bytes
 
     @classmethod
-    def of(cls, output: dict[bytes, bytes]) -> Self | None:
-        """Reads the hash under `output_key`; none where there is nothing yet."""
-        text = output.get(RESULT_FIELD.encode())
-        return cls(JobResult.from_json(text), output.get(PICTURE_FIELD.encode(), b"")) if text else None
+    def of(cls, text: bytes | None, picture: bytes | None) -> Self | None:
+        """Reads `RESULT_FIELD` and `PICTURE_FIELD` of an output; none where there is nothing yet."""
+        return cls(JobResult.from_json(text), picture or b"") if text else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -23,6 +24,8 @@ from worker.contract import MIN_SIDE
 register_heif_opener()
 # Sizes are checked here, against the operator's limit, before anything could be decoded.
 Image.MAX_IMAGE_PIXELS = None
+# A file could fill the log: Pillow warns of each odd entry of its metadata, in words of the file's choice.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 READ: Final = "JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or still GIF"
 TRANSPOSED: Final = range(5, 9)

@@ -1,8 +1,11 @@
 """Image files to 8-bit sRGB pixels and back."""
 
 import io
+import os
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import BinaryIO, cast
 
 import numpy as np
 import pillow_heif
@@ -19,9 +22,13 @@ from worker.gpu_jpeg import QuickJpeg
 pillow_heif.register_heif_opener()
 # The service has checked the pixel count against its own limit before it took the file.
 Image.MAX_IMAGE_PIXELS = None
+# A file could fill the log: Pillow warns of each odd entry of its metadata, in words of the file's choice.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 CODEC_THREADS = min(max(usable_cores(), 2), 16)
 """Threads that decode and encode. As many files are decoded at a time, whose sizes are not known before."""
+
+SYSTEM_FILE_PX = 128 * 128
 
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF")
 
@@ -211,12 +218,24 @@ def encode(picture: Picture, file_format: PictureFormat, quality: int) -> bytes:
             image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
         else:
             image.putalpha(alpha)
-    buffer = io.BytesIO()
-    _save(image, buffer, file_format, quality)
-    return buffer.getvalue()
+    with _open_buffer(image) as buffer:
+        _save(image, buffer, file_format, quality)
+        buffer.seek(0)
+        return buffer.read()
 
 
-def _save(image: Image.Image, buffer: io.BytesIO, file_format: PictureFormat, quality: int) -> None:
+def _open_buffer(image: Image.Image) -> BinaryIO:
+    """Where a file is written to in memory.
+
+    Pillow's JPEG encoder keeps all other threads from running unless it writes to a file of the system's: two pictures
+    take it as long as one that way. For tiny ones such a file takes longer than they do.
+    """
+    if image.width * image.height < SYSTEM_FILE_PX or not hasattr(os, "memfd_create"):
+        return io.BytesIO()
+    return cast("BinaryIO", io.FileIO(os.memfd_create("picture"), "w+b"))
+
+
+def _save(image: Image.Image, buffer: BinaryIO, file_format: PictureFormat, quality: int) -> None:
     match file_format:
         case PictureFormat.JPEG:
             # Painted strokes have saturated edges: halved colour resolution shows from 90 on.

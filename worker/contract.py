@@ -131,7 +131,7 @@ class Job:
 
     def to_kwargs(self) -> dict[str, Any]:
         """The job as JSON values, for RQ's keyword arguments."""
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def from_kwargs(cls, kwargs: Mapping[str, Any]) -> Self:

@@ -9,7 +9,8 @@ from service import orders
 from service.answers import JobDocument
 from service.delivery import deliver
 from service.openapi import ACCEPTED, CACHE_STATUS, PICTURE_ANSWER, PICTURE_REQUEST, problem_answers
-from service.parameters import StylizeParameters, UpscaleParameters, refuse_repeated
+from service.parameters import StylizeParameters, UpscaleParameters
+from service.picture_route import PictureRoute
 from service.problems import (
     AnimatedPicture,
     BadParameter,
@@ -49,7 +50,7 @@ ANSWERS = {
     ),
 }
 
-router = APIRouter(tags=["pictures"], dependencies=[Depends(admit), Depends(refuse_repeated)])
+router = APIRouter(tags=["pictures"], dependencies=[Depends(admit)], route_class=PictureRoute)
 
 
 @router.post(

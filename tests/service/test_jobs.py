@@ -8,6 +8,7 @@ from redis import Redis
 from redis.client import PubSub
 
 from service import fleet, jobs, server
+from service.enqueueing import Enqueuer
 from service.rq_client import RQClient
 from service.submissions import Submission
 from tests.redis_server import RedisServer
@@ -194,13 +195,13 @@ async def test_client_that_leaves_while_its_job_is_enqueued_takes_it_along_too(
 ) -> None:
     report(redis)
     begun, go_on, withdrawn = threading.Event(), threading.Event(), threading.Event()
-    enqueue, cancel = RQClient.enqueue, RQClient.cancel
+    enqueue, cancel = Enqueuer.enqueue, RQClient.cancel
 
-    def enqueue_later(client: RQClient, submission: Submission) -> object:
+    async def enqueue_later(enqueuer: Enqueuer, submission: Submission) -> object:
         begun.set()
-        withdrawn.wait(0.3)  # which would be too early
-        assert go_on.wait(20)
-        return enqueue(client, submission)
+        await asyncio.to_thread(withdrawn.wait, 0.3)  # which would be too early
+        assert await asyncio.to_thread(go_on.wait, 20)
+        return await enqueue(enqueuer, submission)
 
     def note_cancel(client: RQClient, job_id: str) -> None:
         try:
@@ -208,7 +209,7 @@ async def test_client_that_leaves_while_its_job_is_enqueued_takes_it_along_too(
         finally:
             withdrawn.set()
 
-    monkeypatch.setattr(RQClient, "enqueue", enqueue_later)
+    monkeypatch.setattr(Enqueuer, "enqueue", enqueue_later)
     monkeypatch.setattr(RQClient, "cancel", note_cancel)
     with listening(redis_url) as port:
         with socket.create_connection(("127.0.0.1", port)) as client:

@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -148,3 +150,11 @@ def test_random_bytes_are_a_problem(data: bytes) -> None:
     with pytest.raises(Problem):
         validate(data, LIMIT)
     sniff(data)
+
+
+def test_odd_metadata_fill_no_log() -> None:
+    entries = b"".join(struct.pack(">HHII", tag, 2, 60_000, 0) for tag in range(300, 900))
+    content = encode("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 600) + entries + bytes(4))
+    script = "import sys; from service.uploads import validate; validate(sys.stdin.buffer.read(), 10**6)"
+    done = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=True)
+    assert done.stderr == b""

@@ -1,5 +1,10 @@
 import struct
+import subprocess
+import sys
+import threading
+import time
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -287,3 +292,43 @@ def test_memory_that_runs_out_at_the_end_is_said_to_have_run_out(monkeypatch: py
     with pytest.raises(JobError) as refusal:
         decode(encode(PHOTO, "PNG"), 32)
     assert refusal.value.code is ErrorCode.TOO_LARGE
+
+
+@pytest.mark.parametrize("file_format", PictureFormat)
+@pytest.mark.parametrize("size", [(97, 61), (400, 300)], ids=["small", "large"])
+def test_files_are_written_as_pillow_writes_them(file_format: PictureFormat, size: tuple[int, int]) -> None:
+    photo = draw_photo(*size)
+    content = encode_picture(Picture(np.asarray(photo)), file_format, 80)
+    options: dict[PictureFormat, dict[str, object]] = {
+        PictureFormat.JPEG: {"quality": 80},
+        PictureFormat.PNG: {"compress_level": 1},
+        PictureFormat.WEBP: {"quality": 80, "method": 2},
+        PictureFormat.AVIF: {"quality": 80, "speed": 8},
+    }
+    assert content == encode(photo, file_format.upper(), **options[file_format])
+
+
+def turns_beside(work: Callable[[], object]) -> int:
+    """How often this thread gets the interpreter while another one is at work."""
+    thread = threading.Thread(target=work)
+    turns = 0
+    thread.start()
+    while thread.is_alive():
+        time.sleep(0)  # gives it to whoever wants it
+        turns += 1
+    return turns
+
+
+def test_an_encoder_lets_other_threads_run() -> None:
+    photo = draw_photo(3000, 2000)
+    picture = Picture(np.asarray(photo))
+    ours = turns_beside(lambda: encode_picture(picture, PictureFormat.JPEG, 80))
+    assert ours > 3 * turns_beside(lambda: encode(photo, "JPEG", quality=80))
+
+
+def test_odd_metadata_fill_no_log() -> None:
+    entries = b"".join(struct.pack(">HHII", tag, 2, 60_000, 0) for tag in range(300, 900))
+    content = encode(PHOTO, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 600) + entries + bytes(4))
+    script = "import sys; from worker.codec import decode; decode(sys.stdin.buffer.read())"
+    done = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=True)
+    assert done.stderr == b""
