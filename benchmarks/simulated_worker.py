@@ -3,6 +3,7 @@
 So a pool's queue and bookkeeping can be measured on a machine that has no devices to fill.
 """
 
+import math
 import sys
 import time
 
@@ -55,7 +56,7 @@ class SimulatedRuntime:
     name = "simulated"
     gpu: str | None = None
     batches_at_once = 1
-    waits_for_full = True
+    as_one_px = math.inf
 
     def __init__(self, latency_s: float) -> None:
         self._latency_s = latency_s

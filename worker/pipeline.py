@@ -6,6 +6,7 @@ before it is free: if nothing could be added to that batch any more, or if that 
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -99,12 +100,12 @@ class PicturePipeline:
         max_decoding: int = CODEC_THREADS,
         quick_jpeg: QuickJpeg | None = None,
         batches_at_once: int = 1,
-        waits_for_full: bool = True,
+        as_one_px: float = math.inf,
     ) -> None:
         """`max_batch`: most pictures of a batch; `max_delay_s`: how long a free device waits for one to fill.
 
         `max_decoding`: most pictures that are decoded at a time; as many as `codec` has threads. `quick_jpeg` decodes
-        large photos that are to be painted. `batches_at_once` and `waits_for_full`: see `Runtime`.
+        large photos that are to be painted. `batches_at_once` and `as_one_px`: see `Runtime`.
         """
         self._catalog = catalog
         self._engine = engine
@@ -114,7 +115,7 @@ class PicturePipeline:
         self._max_delay_s = max_delay_s
         self._max_decoding = max_decoding
         self._quick_jpeg = quick_jpeg
-        self._waits_for_full = waits_for_full
+        self._as_one_px = as_one_px
         lock = threading.Lock()
         self._work = threading.Condition(lock)
         """Where the device's threads wait. It and the next guard all that follows."""
@@ -130,6 +131,8 @@ class PicturePipeline:
         self._encoding_px = 0
         self._computing = 0
         """Batches at the device."""
+        self._computing_as_one = 0
+        """Those of them whose pictures are computed as one."""
         self._large: list[_Work] | None = None
         """The one of these that is a picture larger than a batch. A second one would not fit into memory."""
         self._batch_px = engine.starting_budget_px
@@ -254,12 +257,14 @@ class PicturePipeline:
     def _run_device(self) -> None:
         try:
             while works := self._next_batch():
+                as_one = works[0].px <= self._as_one_px
                 try:
                     self._run_batch(works)
                 finally:
                     works.clear()  # or they stayed in memory until this thread gets the next
                     with self._work:
                         self._computing -= 1
+                        self._computing_as_one -= as_one
                         if self._large is works:
                             self._large = None
                             self._ready.take_back()
@@ -309,7 +314,8 @@ class PicturePipeline:
             return True
         if self._is_large():
             return False
-        return not self._waits_for_full or self._ready.would_fill(self._budget_px(), self._max_batch)
+        had_better_fill = self._computing_as_one and self._ready.oldest_key.pixels <= self._as_one_px
+        return not had_better_fill or self._ready.would_fill(self._budget_px(), self._max_batch)
 
     def _is_behind(self) -> bool:
         """Whether so much waits to be encoded that more would only fill the memory."""
@@ -329,6 +335,7 @@ class PicturePipeline:
         budget_px = self._budget_px()
         works = self._ready.take(budget_px, self._max_batch)
         self._computing += 1
+        self._computing_as_one += works[0].px <= self._as_one_px
         if works[0].px > budget_px:
             self._large = works
         if self._ready:

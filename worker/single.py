@@ -64,7 +64,7 @@ def run(settings: WorkerSettings, runtime: Runtime | None = None) -> None:
             delay_s,
             quick_jpeg=quick_jpeg,
             batches_at_once=runtime.batches_at_once,
-            waits_for_full=runtime.waits_for_full,
+            as_one_px=runtime.as_one_px,
         )
         worker = BatchWorker(connection, pipeline, name, metrics, pulse)
         worker.stop_on_signals()

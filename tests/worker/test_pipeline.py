@@ -1,5 +1,6 @@
 """The stages of a worker, on real pictures and a real zoo, without a queue."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -74,7 +75,7 @@ def bench(
     max_batch: int = 32,
     max_delay_s: float = 0.0,
     batches_at_once: int = 1,
-    waits_for_full: bool = True,
+    as_one_px: float = math.inf,
 ) -> Iterator[Bench]:
     engine, metrics = GatedEngine(), WorkerMetrics()
     with ThreadPoolExecutor(DECODERS) as codec:
@@ -87,7 +88,7 @@ def bench(
             max_delay_s,
             DECODERS,
             batches_at_once=batches_at_once,
-            waits_for_full=waits_for_full,
+            as_one_px=as_one_px,
         )
         made = Bench(pipeline, engine, codec)
         made.pipeline.start(lambda request, answer: made.answers.put((request, answer)))
@@ -147,7 +148,7 @@ def test_a_busy_device_that_takes_two_batches_gets_the_next_when_it_is_full(cata
 
 
 def test_a_busy_device_that_computes_pictures_one_by_one_gets_what_is_ready(catalog: Catalog) -> None:
-    with bench(catalog, batches_at_once=3, waits_for_full=False) as made:
+    with bench(catalog, batches_at_once=3, as_one_px=0) as made:
         for _ in range(3):
             made.submit(1)
             assert made.engine.entered.get(timeout=60) == 1
@@ -161,8 +162,26 @@ def test_a_busy_device_that_computes_pictures_one_by_one_gets_what_is_ready(cata
         assert [made.answer().result.status for _ in range(9)] == [JobStatus.FINISHED] * 9
 
 
+def test_pictures_that_are_computed_as_one_wait_for_each_other_and_for_no_others(catalog: Catalog) -> None:
+    def tiny(count: int) -> list[Request]:
+        return [Request(job(index), encode(draw_photo(16, 16))) for index in range(count)]
+
+    with bench(catalog, batches_at_once=3, as_one_px=16 * 16) as made:
+        made.submit(1)
+        assert made.engine.entered.get(timeout=60) == 1
+        made.pipeline.submit(tiny(1))
+        assert made.engine.entered.get(timeout=60) == 1
+        made.pipeline.submit(tiny(3))
+        until(lambda: len(made.pipeline._ready) == 3)
+        assert made.engine.entered.empty()
+        made.engine.gate.release(2)
+        assert made.engine.entered.get(timeout=60) == 3
+        made.engine.gate.release(1)
+        assert [made.answer().result.status for _ in range(5)] == [JobStatus.FINISHED] * 5
+
+
 def test_small_pictures_need_not_wait_for_the_end_of_a_large_one(catalog: Catalog) -> None:
-    with bench(catalog, batches_at_once=2, waits_for_full=False) as made:
+    with bench(catalog, batches_at_once=2, as_one_px=0) as made:
         made.pipeline.submit([large := Request(job(1), encode(draw_photo(3 * SIDE, 2 * SIDE)))])
         assert made.engine.entered.get(timeout=60) == 1
         small = made.submit(1)
@@ -172,7 +191,7 @@ def test_small_pictures_need_not_wait_for_the_end_of_a_large_one(catalog: Catalo
 
 
 def test_small_pictures_pass_large_ones_that_wait_for_the_end_of_another(catalog: Catalog) -> None:
-    with bench(catalog, batches_at_once=2, waits_for_full=False) as made:
+    with bench(catalog, batches_at_once=2, as_one_px=0) as made:
         made.engine.large_gate = threading.Semaphore(0)
         made.engine.gate.release(1000)
         large = [Request(job(index), encode(draw_photo(3 * SIDE, 2 * SIDE))) for index in range(1 + AHEAD)]
@@ -189,7 +208,7 @@ def test_small_pictures_pass_large_ones_that_wait_for_the_end_of_another(catalog
 
 
 def test_no_more_large_pictures_are_passed_over_than_are_worth_being_ready(catalog: Catalog) -> None:
-    with bench(catalog, batches_at_once=2, waits_for_full=False) as made:
+    with bench(catalog, batches_at_once=2, as_one_px=0) as made:
         made.engine.large_gate = threading.Semaphore(0)
         made.engine.gate.release(1000)
         large = [Request(job(index), encode(draw_photo(3 * SIDE, 4 * SIDE))) for index in range(2 + AHEAD)]
@@ -205,7 +224,7 @@ def test_no_more_large_pictures_are_passed_over_than_are_worth_being_ready(catal
 
 
 def test_what_waits_behind_a_large_picture_goes_as_soon_as_that_has_gone(catalog: Catalog) -> None:
-    with bench(catalog, batches_at_once=3, waits_for_full=False) as made:
+    with bench(catalog, batches_at_once=3, as_one_px=0) as made:
         made.submit(1)
         assert made.engine.entered.get(timeout=60) == 1
         made.pipeline.submit([Request(job(1), encode(draw_photo(3 * SIDE, 2 * SIDE)))])

@@ -69,9 +69,9 @@ class Runtime(Protocol):
     """As PyTorch calls it: `cuda:0`; none on a CPU."""
     batches_at_once: int
     """From how many threads it is best called: while a batch is computed, the next is on its way to the device."""
-    waits_for_full: bool
-    """Whether, while a batch is computed, the next had better fill: not where a batch's pictures are computed one by
-    one."""
+    as_one_px: float
+    """Up to how many pixels pictures are computed as one with others of their batch, not one by one: while such a batch
+    is computed, the next of such pictures had better fill."""
 
     def load(self, archive: Archive) -> Network:
         """Puts a network on the device."""

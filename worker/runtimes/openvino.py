@@ -26,7 +26,7 @@ import openvino as ov  # noqa: E402
 from openvino.properties.hint import PerformanceMode  # noqa: E402
 
 from worker.runtimes.openvino_precision import join_norms, keep_first_layer  # noqa: E402
-from worker.runtimes.openvino_streams import Streams  # noqa: E402
+from worker.runtimes.openvino_streams import TOGETHER_PX, Streams  # noqa: E402
 
 KEEP_MEMORY_BELOW = 3 * 2_000_000
 """Values of an input up to which its memory is kept for the next, and which has no more to itself than a share of the
@@ -177,7 +177,7 @@ class OpenVinoRuntime:
         self.device = f"CPU {self._precision}"
         self.gpu: str | None = None
         self.batches_at_once = 3
-        self.waits_for_full = False
+        self.as_one_px = TOGETHER_PX / 2
 
     def load(self, archive: Archive) -> OpenVinoNetwork:
         """See `Runtime.load`."""

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -112,7 +113,7 @@ class TorchScriptRuntime:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 torch.jit.set_fusion_strategy([("DYNAMIC", 4)])
         self.batches_at_once = 2 if half_by_default else 1
-        self.waits_for_full = True
+        self.as_one_px = math.inf
         self.cuda_graphs = cuda_graphs and half_by_default
         self.device = f"{device} {str(self.dtype).removeprefix('torch.')}"
 
