@@ -67,7 +67,10 @@ class Streams:
             request = self._requests.get_nowait()
         except Empty:
             request = self._compiled.create_infer_request()
-        request.start_async(inputs, share_inputs=True)
+        # In place of OpenVINO's own way of handing them over, which asks so much about them that it takes 0.08 ms.
+        for index, value in enumerate(inputs):
+            request.set_input_tensor(index, ov.Tensor(value, shared_memory=True))
+        request.start_async()
         request.wait()
         result_BHWC: Pixels = request.get_output_tensor().data.copy()
         # One in which something failed is not used again.
