@@ -90,9 +90,10 @@ class OpenVinoNetwork:
         return pictures if self._streams.are_busy else self._streams.whole_rounds(pictures)
 
     def _compute_side_by_side(self, inputs: Sequence[Pixels | Values]) -> Pixels:
+        inputs = _writable(inputs)
         with self._calls:
-            parts = self._streams.start(_writable(inputs))
-        return np.concatenate([part.result() for part in parts])
+            requests = self._streams.start(inputs)
+        return self._streams.collect(requests)
 
     def stage(self, method: Method, *inputs: Pixels | Values, block: int = 0) -> npt.NDArray[Any]:
         """See `Network.stage`."""
