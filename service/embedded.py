@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import os
-import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 from asyncio.subprocess import Process
@@ -13,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from worker.processes import Pauses, describe_status, send_signal, spawn
 from worker.redis_program import NoRedisProgramError, find_redis_program
 
 log = logging.getLogger(__name__)
@@ -20,10 +19,6 @@ log = logging.getLogger(__name__)
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 """Longer than a batch: a worker finishes what it has."""
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
-HEALTHY_S = 60.0
-"""A process that ran this long is started again without the pause growing."""
 
 
 class EmbeddedError(Exception):
@@ -69,57 +64,39 @@ class SupervisedProcess:
                 await self._supervisor
         if self._process is None:
             return
-        with suppress(ProcessLookupError):
-            self._process.terminate()
+        send_signal(self._process, signal.SIGTERM)
         try:
             await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
         except TimeoutError:
-            self._process.kill()
+            send_signal(self._process, signal.SIGKILL)
             await self._process.wait()
 
     async def _supervise(self) -> None:
-        pause_s = FIRST_PAUSE_S
+        pauses = Pauses()
         while self._process is not None:
             started = asyncio.get_running_loop().time()
             status = await self._process.wait()
-            ran_s = asyncio.get_running_loop().time() - started
-            pause_s = FIRST_PAUSE_S if ran_s > HEALTHY_S else min(pause_s * 2, LONGEST_PAUSE_S)
-            log.error("The %s ended with status %d; starting it again in %.0f s.", self._name, status, pause_s)
+            pause_s = pauses.after(asyncio.get_running_loop().time() - started)
+            how = describe_status(status)
+            log.error("The %s ended with %s; starting it again in %.1f s.", self._name, how, pause_s)
             await asyncio.sleep(pause_s)
             await self._spawn_again()
 
     async def _spawn_again(self) -> None:
         """Starts it; if that fails, then when memory, or whatever else is short, can be had again."""
-        pause_s = FIRST_PAUSE_S
+        pauses = Pauses()
         while True:
             try:
                 self._process = await self._spawn()
             except OSError as error:
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-                log.error("The %s cannot be started (%s); trying again in %.0f s.", self._name, error, pause_s)
+                pause_s = pauses.after(0)
+                log.error("The %s cannot be started (%s); trying again in %.1f s.", self._name, error, pause_s)
                 await asyncio.sleep(pause_s)
             else:
                 return
 
     async def _spawn(self) -> Process:
-        # It must not outlive this program, however that ends.
-        setpriv = shutil.which("setpriv")
-        guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
-        output = self._output.open("wb") if self._output else None
-        try:
-            return await asyncio.create_subprocess_exec(
-                *guard,
-                *self._command,
-                env={**os.environ, **self._environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                # A session of its own: Ctrl-C reaches this program alone, which then ends the others in order.
-                start_new_session=True,
-            )
-        finally:
-            if output is not None:
-                output.close()
+        return await spawn(self._command, self._environment, self._output)
 
 
 class EmbeddedValkey:

@@ -10,10 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("service", "worker", "training", "models")
-STANDARD_LIBRARY_ONLY = ("models.card", "worker.contract")
+STANDARD_LIBRARY_ONLY = ("models.card", "worker.contract", "worker.processes")
 
 ALLOWED = {
-    "service": ("service", "worker.contract", "worker.redis_program"),
+    "service": ("service", "worker.contract", "worker.processes", "worker.redis_program"),
     "worker": ("worker", "models.card"),
     "training": ("training", "models"),
     "models": ("models",),

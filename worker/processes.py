@@ -10,6 +10,8 @@ import signal
 import subprocess
 from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -33,18 +35,37 @@ class Pauses:
         return pause_s
 
 
-async def spawn(command: Sequence[str], environment: Mapping[str, str]) -> Process:
-    """Starts a program with further environment variables. It gets SIGTERM should this one die. Raises `OSError`."""
+async def spawn(command: Sequence[str], environment: Mapping[str, str], output: Path | None = None) -> Process:
+    """Starts a program with further environment variables. It gets SIGTERM should this one die.
+
+    `output`: file for what it writes; without one it writes where this program writes. Raises `OSError`.
+    """
     setpriv = shutil.which("setpriv")
     guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
-    return await asyncio.create_subprocess_exec(
-        *guard,
-        *command,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        # A session of its own: Ctrl-C reaches the parent alone, which then ends its children in order.
-        start_new_session=True,
-    )
+    file = output.open("wb") if output else None
+    try:
+        return await asyncio.create_subprocess_exec(
+            *guard,
+            *command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            # A session of its own: Ctrl-C reaches the parent alone, which then ends its children in order.
+            start_new_session=True,
+        )
+    finally:
+        if file is not None:
+            file.close()
+
+
+def send_signal(process: Process, number: signal.Signals) -> None:
+    """Does nothing to one that has ended."""
+    # Process.send_signal looks first whether it has ended, and so takes its exit status from under asyncio,
+    # which then logs "Unknown child process" and makes up a status of 255.
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def describe_status(status: int) -> str:
