@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -34,12 +34,14 @@ class SupervisedProcess:
         command: Sequence[str],
         environment: Mapping[str, str] | None = None,
         output: Path | None = None,
+        pauses: Callable[[], Pauses] = Pauses,
     ) -> None:
         """`output`: file for what it writes; without one it writes where this program writes."""
         self._name = name
         self._command = command
         self._environment = environment or {}
         self._output = output
+        self._pauses = pauses
         self._process: Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -72,7 +74,7 @@ class SupervisedProcess:
             await self._process.wait()
 
     async def _supervise(self) -> None:
-        pauses = Pauses()
+        pauses = self._pauses()
         while self._process is not None:
             started = asyncio.get_running_loop().time()
             status = await self._process.wait()
@@ -84,7 +86,7 @@ class SupervisedProcess:
 
     async def _spawn_again(self) -> None:
         """Starts it; if that fails, then when memory, or whatever else is short, can be had again."""
-        pauses = Pauses()
+        pauses = self._pauses()
         while True:
             try:
                 self._process = await self._spawn()

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from service import embedded
 from service.embedded import SupervisedProcess
+from worker.processes import Pauses
 
 pytestmark = pytest.mark.anyio
 
@@ -14,8 +14,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_program_that_cannot_be_started_again_is_tried_until_it_can(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(embedded, "FIRST_PAUSE_S", 0.0)
-    process = SupervisedProcess("program", ["sleep", "0"])
+    process = SupervisedProcess("program", ["sleep", "0"], pauses=lambda: Pauses(first_s=0, longest_s=0))
     await process.start()
     spawn, failures, again = process._spawn, [OSError("no memory"), OSError("no memory")], asyncio.Event()
 
@@ -32,5 +31,5 @@ async def test_a_program_that_cannot_be_started_again_is_tried_until_it_can(
         await again.wait()
     await process.stop()
     assert [message for message in caplog.messages if "no memory" in message][1:] == [
-        "The program cannot be started (no memory); trying again in 0 s."
+        "The program cannot be started (no memory); trying again in 0.0 s."
     ]
