@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import sys
 import tempfile
 from asyncio.subprocess import Process
@@ -11,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from worker.processes import Pauses, describe_status, send_signal, spawn
+from worker.processes import Pauses, describe_status, end, spawn
 from worker.redis_program import NoRedisProgramError, find_redis_program
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,10 @@ class SupervisedProcess:
         output: Path | None = None,
         pauses: Callable[[], Pauses] = Pauses,
     ) -> None:
-        """`output`: file for what it writes; without one it writes where this program writes."""
+        """`output`: file for what it writes; without one it writes where this program writes.
+
+        `pauses`: how long to wait before it is started again.
+        """
         self._name = name
         self._command = command
         self._environment = environment or {}
@@ -66,12 +68,8 @@ class SupervisedProcess:
                 await self._supervisor
         if self._process is None:
             return
-        send_signal(self._process, signal.SIGTERM)
-        try:
-            await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
-        except TimeoutError:
-            send_signal(self._process, signal.SIGKILL)
-            await self._process.wait()
+        await end(self._process, STOP_TIMEOUT_S)
+        await self._process.wait()
 
     async def _supervise(self) -> None:
         pauses = self._pauses()

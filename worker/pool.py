@@ -14,7 +14,7 @@ from pathlib import Path
 
 from worker.cores import usable_cores, visible_cores
 from worker.errors import StartError
-from worker.processes import Pauses, describe_status, send_signal, spawn
+from worker.processes import Pauses, describe_status, end, spawn
 from worker.settings import PREFIX, WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -153,12 +153,8 @@ class Pool:
 
     async def _end(self, member: Member, process: Process) -> None:
         """Lets a worker finish its batch, but not forever."""
-        send_signal(process, signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), self._grace_s)
-        except TimeoutError:
+        if await end(process, self._grace_s):
             log.error("%s has not ended in %.0f s and is killed; its jobs go elsewhere.", member.name, self._grace_s)
-            send_signal(process, signal.SIGKILL)
 
 
 def _count_devices(members: Sequence[Member]) -> str:

@@ -68,6 +68,17 @@ def send_signal(process: Process, number: signal.Signals) -> None:
             os.kill(process.pid, number)
 
 
+async def end(process: Process, patience_s: float) -> bool:
+    """Asks it to end, and kills it if it has not in that time. Returns whether it was killed."""
+    send_signal(process, signal.SIGTERM)
+    try:
+        await asyncio.wait_for(process.wait(), patience_s)
+    except TimeoutError:
+        send_signal(process, signal.SIGKILL)
+        return True
+    return False
+
+
 def describe_status(status: int) -> str:
     """How a process ended, in words."""
     if status >= 0:

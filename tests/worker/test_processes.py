@@ -1,4 +1,4 @@
-"""Child processes of a pool."""
+"""Child processes of pool and service."""
 
 import asyncio
 import os
